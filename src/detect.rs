@@ -1,0 +1,3 @@
+//! Finding what is unusual.
+
+pub mod anomaly;
