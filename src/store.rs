@@ -1,19 +1,73 @@
 //! The embedded time-series store: one directory, one writer, many readers.
+//!
+//! Acknowledged means durable and visible. A batch is decided upon by the one writer thread, committed
+//! to `wal.redb`, published in the head, and only then answered. From time to time the whole head is
+//! sealed into compressed blocks in a `data` file by a second thread. A snapshot sees each sample
+//! exactly once, whatever the two threads are doing.
+//!
+//! What the samples mean is not known here; records are opaque outside [`record`].
+//!
+//! # The format on disk
+#![doc = include_str!("store/format.md")]
 
+mod accept;
+mod block;
+mod bytes;
+mod codec;
+mod data;
+mod entry;
 pub mod error;
+mod files;
+mod handle;
+mod head;
+mod index;
+mod live;
+mod lock;
+mod manifest;
+mod medium;
+mod overlay;
+mod queue;
+mod reader;
 pub mod record;
+mod recover;
+mod seal;
+mod select;
+mod wal;
+mod window;
+mod writer;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::pin::pin;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 pub use error::Error;
+pub use reader::{Reader, Snapshot};
 pub use record::Table;
 
-use crate::model::{
-    Batch, Clock, Column, Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp,
-};
+use self::files::Files;
+use self::live::Live;
+use self::lock::Lock;
+use self::manifest::Manifest;
+use self::medium::{Directory, Medium};
+use self::queue::{Queue, Request};
+use self::recover::Recovered;
+use self::writer::WriterThread;
+use crate::model::{Batch, Clock, Labels, MetricMetadata, Sample, Timestamp};
+
+/// The version of the format on disk that this program writes.
+pub const FORMAT: u32 = files::FORMAT;
+
+/// What is known of each metric, kept as records like any other.
+const METADATA: Table<MetricMetadata> = Table::new("store.metadata", 1);
 
 /// What an operator may set about the store.
 #[derive(Clone, Debug)]
@@ -42,19 +96,106 @@ impl Default for Options {
     }
 }
 
-#[derive(Debug, Default)]
-struct Memory {
-    series: BTreeMap<Labels, BTreeMap<Timestamp, f64>>,
-    metadata: BTreeMap<String, MetricMetadata>,
-    records: BTreeMap<(String, Vec<u8>), Vec<u8>>,
-    seq: u64,
+/// When the head is sealed; for tests to change.
+#[derive(Clone, Copy, Debug)]
+struct SealRule {
+    /// Once both the rows and the series have grown enough,
+    row_bytes: u64,
+    samples_per_series: u64,
+    /// or after this time.
+    age: Duration,
+}
+
+impl Default for SealRule {
+    fn default() -> Self {
+        Self {
+            row_bytes: 4 << 20,
+            samples_per_series: 30,
+            age: Duration::from_secs(30 * 60),
+        }
+    }
 }
 
 /// The open store. Dropping it closes it; [`Store::close`] also reports what went wrong.
 #[derive(Debug)]
 pub struct Store {
-    memory: Arc<Mutex<Memory>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
     dir: PathBuf,
+    /// Held until the files are closed; a simulated disk needs none.
+    lock: Option<Lock>,
+}
+
+/// What the store's threads and its readers share.
+#[derive(Debug)]
+struct Shared {
+    files: Files,
+    medium: Arc<dyn Medium>,
+    options: Options,
+    seal_rule: SealRule,
+    clock: Arc<dyn Clock>,
+    queue: Queue,
+    live: RwLock<Arc<Live>>,
+    manifest: RwLock<Arc<Manifest>>,
+}
+
+impl Shared {
+    fn live(&self) -> Arc<Live> {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_live(&self, live: Live) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
+    fn manifest(&self) -> Arc<Manifest> {
+        self.manifest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_manifest(&self, manifest: Manifest) {
+        *self
+            .manifest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+    }
+
+    /// The sequence number up to which everything is sealed.
+    fn applied(&self) -> Result<u64, Error> {
+        let transaction = self.files.data.begin_read()?;
+        self.files.data.contain(|| data::applied(&transaction))
+    }
+
+    /// What is older than this is neither accepted nor served.
+    fn cutoff(&self) -> Option<Timestamp> {
+        let retention = self.options.retention?;
+        Some(self.clock.now().before(retention))
+    }
+
+    /// Refuses to begin a transaction of so many bytes that the file system might not hold.
+    fn check_space(&self, bytes: u64) -> Result<(), Error> {
+        let io = |source| Error::Io {
+            path: self.medium.dir().to_owned(),
+            source,
+        };
+        let space = self.medium.space().map_err(io)?;
+        let reserve = space.total_bytes / 100 * u64::from(self.options.disk_free_percent_min);
+        // Twice: redb writes a page anew for every page that it changes.
+        let needed_bytes = reserve.saturating_add(bytes.saturating_mul(2));
+        if space.free_bytes < needed_bytes {
+            return Err(Error::DiskFull {
+                path: self.medium.dir().to_owned(),
+                free_bytes: space.free_bytes,
+                needed_bytes,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// What a batch came to.
@@ -92,18 +233,7 @@ pub enum RejectReason {
 /// The way in. Cloning is cheap; all clones feed the one writer.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    memory: Arc<Mutex<Memory>>,
-}
-
-/// The way out. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    memory: Arc<Mutex<Memory>>,
-}
-
-/// One consistent view of everything acknowledged before it was taken.
-pub struct Snapshot<'a> {
-    memory: MutexGuard<'a, Memory>,
+    shared: Arc<Shared>,
 }
 
 /// What an operator asks about the store.
@@ -116,23 +246,77 @@ pub struct Stats {
 }
 
 impl Store {
+    /// Opens the store in a directory, making both where they are not there yet. Everything that was
+    /// ever acknowledged is there when it returns.
     pub fn open(dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let _ = (options, clock);
-        Ok(Self {
-            memory: Arc::default(),
-            dir: dir.to_owned(),
-        })
+        let lock = Lock::acquire(dir, options.listen.as_deref(), clock.now())?;
+        let medium = Arc::new(Directory::new(dir));
+        let mut store = Self::open_on(medium, options, SealRule::default(), clock)?;
+        store.lock = Some(lock);
+        Ok(store)
+    }
+
+    fn open_on(
+        medium: Arc<dyn Medium>,
+        options: Options,
+        seal_rule: SealRule,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let files = Files::open(&medium)?;
+        let Recovered {
+            live,
+            applied,
+            row_bytes,
+        } = Recovered::load(&files)?;
+        if wal::has_sealed_rows(&files.wal, applied)? {
+            wal::cut(&files.wal, applied)?;
+        }
+        let transaction = files.data.begin_read()?;
+        let manifest = files.data.contain(|| data::load_manifest(&transaction))?;
+        drop(transaction);
+        let shared = Arc::new(Shared {
+            files,
+            medium,
+            options,
+            seal_rule,
+            clock,
+            queue: Queue::new(),
+            live: RwLock::new(Arc::new(live)),
+            manifest: RwLock::new(Arc::new(manifest)),
+        });
+        let (jobs, job_list) = sync_channel(1);
+        let writer = WriterThread::new(shared.clone(), jobs, applied, row_bytes);
+        let mut store = Self {
+            dir: shared.medium.dir().to_owned(),
+            shared: shared.clone(),
+            threads: Vec::new(),
+            lock: None,
+        };
+        store.spawn("store-seal", move || seal::run(&shared, &job_list))?;
+        store.spawn("store-writer", move || writer.run())?;
+        Ok(store)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body);
+        self.threads.push(thread.map_err(|source| Error::Io {
+            path: self.dir.clone(),
+            source,
+        })?);
+        Ok(())
     }
 
     pub fn writer(&self) -> Writer {
         Writer {
-            memory: self.memory.clone(),
+            shared: self.shared.clone(),
         }
     }
 
     pub fn reader(&self) -> Reader {
         Reader {
-            memory: self.memory.clone(),
+            shared: self.shared.clone(),
         }
     }
 
@@ -140,162 +324,78 @@ impl Store {
         &self.dir
     }
 
+    /// Seals everything acknowledged before the call, so that a backup of the data file holds it.
+    pub fn seal(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.post(Request::Seal(reply))?;
+        block_on(answer).unwrap_or(Err(Error::Closed))
+    }
+
     /// Stops the writer after what is queued, and closes the files.
-    pub fn close(self) -> Result<(), Error> {
-        Ok(())
+    pub fn close(mut self) -> Result<(), Error> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<(), Error> {
+        self.shared.queue.close();
+        let mut result = Ok(());
+        // The writer hangs up on the sealing thread when it ends.
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                result = Err(Error::Closed);
+            }
+        }
+        let files = &self.shared.files;
+        let closed = files.data.close().and(files.wal.close());
+        drop(self.lock.take());
+        result.and(closed)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "store not closed cleanly"
+            );
+        }
     }
 }
 
 impl Writer {
     /// Queues a batch and waits until it is durable and visible.
     ///
-    /// Cancelling the future does not take the batch back.
+    /// Cancelling the future after the batch is queued does not take it back.
     pub async fn write(&self, batch: Batch) -> Result<Written, Error> {
-        self.write_blocking(batch)
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.write(batch, reply).await?;
+        answer.await.unwrap_or(Err(Error::Closed))
     }
 
     /// [`Writer::write`] for threads outside the async runtime.
     pub fn write_blocking(&self, batch: Batch) -> Result<Written, Error> {
-        let mut memory = self.memory.lock().expect("not poisoned");
-        let mut written = Written::default();
-        for series in batch.samples {
-            let column = memory.series.entry(series.labels).or_default();
-            for sample in series.samples {
-                column.entry(sample.timestamp).or_insert(sample.value);
-                written.accepted += 1;
-            }
-        }
-        memory.metadata.extend(batch.metadata);
-        for mutation in batch.mutations {
-            let key = (mutation.table, mutation.key);
-            match mutation.value {
-                Some(value) => memory.records.insert(key, value),
-                None => memory.records.remove(&key),
-            };
-        }
-        memory.seq += 1;
-        written.seq = memory.seq;
-        Ok(written)
+        block_on(self.write(batch))
     }
 }
 
-impl Reader {
-    pub fn snapshot(&self) -> Result<Snapshot<'_>, Error> {
-        Ok(Snapshot {
-            memory: self.memory.lock().expect("not poisoned"),
-        })
-    }
-}
+/// Drives a future on this thread. Needs no runtime, and works within one as well.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
 
-impl Snapshot<'_> {
-    /// The samples in `range` of every series that passes all matchers, sorted by labels; series
-    /// without a sample there are left out.
-    ///
-    /// Refused with [`Error::TooManySamples`] when more than `samples_max` would be read.
-    pub fn select(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        samples_max: usize,
-    ) -> Result<Vec<Column>, Error> {
-        let mut columns = Vec::new();
-        let mut count = 0;
-        for (labels, samples) in &self.memory.series {
-            if !matchers
-                .iter()
-                .all(|matcher| matcher.matches(labels.value(&matcher.name)))
-            {
-                continue;
-            }
-            let (timestamps, values): (Vec<_>, Vec<_>) = samples
-                .range(range.start()..=range.end())
-                .map(|(at, value)| (*at, *value))
-                .unzip();
-            count += values.len();
-            if count > samples_max {
-                return Err(Error::TooManySamples { samples_max });
-            }
-            if !values.is_empty() {
-                columns.push(Column {
-                    labels: labels.clone(),
-                    timestamps,
-                    values,
-                });
-            }
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
         }
-        Ok(columns)
     }
 
-    /// The series with data in `range` that pass all matchers, sorted.
-    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
-        let columns = self.select(matchers, range, usize::MAX)?;
-        Ok(columns.into_iter().map(|column| column.labels).collect())
-    }
-
-    /// The label names of those series, sorted.
-    pub fn label_names(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, Error> {
-        let series = self.series(matchers, range)?;
-        let names: std::collections::BTreeSet<_> = series
-            .iter()
-            .flatten()
-            .map(|label| label.name.to_string())
-            .collect();
-        Ok(names.into_iter().collect())
-    }
-
-    /// The values that a label has among those series, sorted.
-    pub fn label_values(
-        &self,
-        name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Result<Vec<String>, Error> {
-        let series = self.series(matchers, range)?;
-        let values: std::collections::BTreeSet<_> = series
-            .iter()
-            .filter_map(|labels| labels.get(name))
-            .map(str::to_owned)
-            .collect();
-        Ok(values.into_iter().collect())
-    }
-
-    /// What is known of each metric, by name.
-    pub fn metadata(&self) -> Result<Vec<(String, MetricMetadata)>, Error> {
-        Ok(self.memory.metadata.clone().into_iter().collect())
-    }
-
-    /// One record of a table.
-    pub fn record<V: record::Record>(
-        &self,
-        table: &Table<V>,
-        key: &[u8],
-    ) -> Result<Option<V>, Error> {
-        let found = self
-            .memory
-            .records
-            .get(&(table.name().to_owned(), key.to_vec()));
-        found.map(|bytes| table.decode(bytes)).transpose()
-    }
-
-    /// At most `limit` records whose keys come after `after`, in key order.
-    pub fn records<V: record::Record>(
-        &self,
-        table: &Table<V>,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, V)>, Error> {
-        self.memory
-            .records
-            .iter()
-            .filter(|((name, key), _)| {
-                name == table.name() && after.is_none_or(|after| key.as_slice() > after)
-            })
-            .take(limit)
-            .map(|((_, key), value)| Ok((key.clone(), table.decode(value)?)))
-            .collect()
+    // Outside Tokio's budget: within a task it would run out and never be given back.
+    let mut future = pin!(tokio::task::unconstrained(future));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! appliance writes it into its own store, so that `cutover_*` can be queried like any other series.
 
 pub mod health;
+pub mod log;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;

@@ -11,6 +11,7 @@ pub struct Health {
     clock: Arc<dyn Clock>,
     started_at: Timestamp,
     parts: Arc<Mutex<BTreeMap<&'static str, Part>>>,
+    caption: Arc<Mutex<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ impl Health {
             started_at: clock.now(),
             clock,
             parts: Arc::default(),
+            caption: Arc::default(),
         }
     }
 
@@ -77,6 +79,18 @@ impl Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// A line for the dashboard's foot, such as what the demo plays; empty as a rule.
+    pub fn caption(&self) -> String {
+        self.caption
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub fn set_caption(&self, caption: impl Into<String>) {
+        *self.caption.lock().unwrap_or_else(PoisonError::into_inner) = caption.into();
     }
 
     /// Whether every part has started and none has failed.

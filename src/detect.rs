@@ -1,3 +1,0 @@
-//! Finding what is unusual.
-
-pub mod anomaly;

@@ -1,3 +1,0 @@
-//! The HTTP API.
-
-pub mod wire;

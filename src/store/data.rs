@@ -1,0 +1,331 @@
+//! The tables of the data file: sealed blocks, the manifest that names them, and series, symbols and
+//! records as of the last seal.
+//!
+//! Each change is one transaction that also moves the file's revision on, by which a cached manifest is
+//! known to be the one of a read transaction.
+
+use std::sync::Arc;
+
+use redb::{
+    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::block::{Block, BlockKey};
+use super::bytes::{Bytes, Malformed, checked_row, put_row_checksum, put_varint};
+use super::entry::text;
+use super::files::{meta_value, put_meta};
+use super::handle::malformed;
+use super::index::Index;
+use super::manifest::{Manifest, WindowRow};
+use super::overlay::Records;
+use crate::model::SeriesId;
+
+/// Width, window number, generation, metric, first series -> block.
+const BLOCKS: TableDefinition<'_, (u8, i64, u64, u32, u32), &[u8]> = TableDefinition::new("blocks");
+/// Width, window number, generation -> manifest row.
+const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> = TableDefinition::new("windows");
+/// Number -> string, checksum.
+const SYMBOLS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("symbols");
+/// Id -> pairs of symbols, checksum.
+const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
+/// Table, key -> encoded record, checksum.
+const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("records");
+
+const META_APPLIED: &str = "applied_wal_seq";
+const META_REVISION: &str = "revision";
+
+pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(BLOCKS)?;
+    transaction.open_table(WINDOWS)?;
+    transaction.open_table(SYMBOLS)?;
+    transaction.open_table(SERIES)?;
+    transaction.open_table(RECORDS)?;
+    put_meta(transaction, META_APPLIED, &0u64.to_le_bytes())?;
+    put_meta(transaction, META_REVISION, &0u64.to_le_bytes())
+}
+
+/// The sequence number up to which everything is in this file.
+pub(crate) fn applied(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    meta_value(transaction, META_APPLIED).map(u64::from_le_bytes)
+}
+
+pub(crate) fn revision(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    meta_value(transaction, META_REVISION).map(u64::from_le_bytes)
+}
+
+/// Series and symbols that one file lacks.
+#[derive(Debug)]
+pub(crate) struct Definitions {
+    first_symbol: u32,
+    symbols: Vec<Arc<str>>,
+    first_series: u32,
+    /// The encoded pairs of one series after the other, and where each ends.
+    pairs: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Definitions {
+    /// What the file lacks of the first so many series and symbols.
+    pub(crate) fn missing(
+        transaction: &ReadTransaction,
+        index: &Index,
+        series: usize,
+        symbols: usize,
+    ) -> Result<Self, redb::Error> {
+        let known = transaction.open_table(SYMBOLS)?;
+        let first_symbol = known.last()?.map_or(0, |(number, _)| number.value() + 1);
+        let known = transaction.open_table(SERIES)?;
+        let first_series = known.last()?.map_or(0, |(id, _)| id.value() + 1);
+        let (mut pairs, mut ends) = (Vec::new(), Vec::new());
+        for id in first_series..series as u32 {
+            for &(name, value) in index.pairs(SeriesId(id)) {
+                put_varint(&mut pairs, name.into());
+                put_varint(&mut pairs, value.into());
+            }
+            ends.push(pairs.len());
+        }
+        let symbols = index.symbols().get(first_symbol as usize..symbols);
+        Ok(Self {
+            first_symbol,
+            symbols: symbols.unwrap_or_default().to_vec(),
+            first_series,
+            pairs,
+            ends,
+        })
+    }
+
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut row = Vec::new();
+        let mut symbols = transaction.open_table(SYMBOLS)?;
+        for (number, symbol) in (self.first_symbol..).zip(&self.symbols) {
+            row.clear();
+            row.extend_from_slice(symbol.as_bytes());
+            put_row_checksum(&mut row, number.into());
+            symbols.insert(number, row.as_slice())?;
+        }
+        let mut series = transaction.open_table(SERIES)?;
+        let mut start = 0;
+        for (id, &end) in (self.first_series..).zip(&self.ends) {
+            row.clear();
+            row.extend_from_slice(&self.pairs[start..end]);
+            put_row_checksum(&mut row, id.into());
+            series.insert(id, row.as_slice())?;
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+/// What one seal adds.
+#[derive(Debug)]
+pub(crate) struct Sealed<'a> {
+    pub(crate) seq: u64,
+    pub(crate) windows: Vec<(WindowRow, Vec<Block>)>,
+    pub(crate) definitions: Definitions,
+    pub(crate) records: &'a Records,
+}
+
+/// Writes a seal into a transaction.
+pub(crate) fn write_seal(
+    transaction: &WriteTransaction,
+    sealed: &Sealed<'_>,
+    revision: u64,
+) -> Result<(), redb::Error> {
+    {
+        let mut blocks = transaction.open_table(BLOCKS)?;
+        let mut windows = transaction.open_table(WINDOWS)?;
+        for (row, row_blocks) in &sealed.windows {
+            for block in row_blocks {
+                blocks.insert(encode_key(&block.key), block.bytes.as_slice())?;
+            }
+            windows.insert(row.key(), row.encode().as_slice())?;
+        }
+        sealed.definitions.write(transaction)?;
+        let mut row = Vec::new();
+        let mut records = transaction.open_table(RECORDS)?;
+        for (table, key, value) in sealed.records.latest() {
+            match value {
+                Some(value) => {
+                    row.clear();
+                    row.extend_from_slice(value);
+                    put_row_checksum(&mut row, record_seed(table, key));
+                    records.insert((table, key), row.as_slice())?
+                }
+                None => records.remove((table, key))?,
+            };
+        }
+    }
+    put_meta(transaction, META_APPLIED, &sealed.seq.to_le_bytes())?;
+    put_meta(transaction, META_REVISION, &revision.to_le_bytes())
+}
+
+/// Removes whole windows.
+pub(crate) fn drop_windows(
+    transaction: &WriteTransaction,
+    rows: &[Arc<WindowRow>],
+    revision: u64,
+) -> Result<(), redb::Error> {
+    {
+        let mut blocks = transaction.open_table(BLOCKS)?;
+        let mut windows = transaction.open_table(WINDOWS)?;
+        for row in rows {
+            let (width, number, generation) = row.key();
+            let first = (width, number, generation, 0, 0);
+            let last = (width, number, generation, u32::MAX, u32::MAX);
+            blocks.retain_in(first..=last, |_, _| false)?;
+            windows.remove(row.key())?;
+        }
+    }
+    put_meta(transaction, META_REVISION, &revision.to_le_bytes())
+}
+
+/// Rebuilds the index as of the last seal.
+pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::Error> {
+    let mut index = Index::default();
+    let symbols = transaction.open_table(SYMBOLS)?;
+    for row in symbols.range::<u32>(..)? {
+        let (number, bytes) = row?;
+        let number = number.value();
+        let place = || format!("symbol {number}");
+        let string = checked_row(bytes.value(), number.into())
+            .and_then(text)
+            .map_err(malformed(place()))?;
+        if index.intern(&string.into()) != number {
+            let detail = format!("{} is out of sequence", place());
+            return Err(redb::Error::Corrupted(detail));
+        }
+    }
+    check_count("symbols", index.symbols().len(), symbols.len()?)?;
+    let mut pairs = Vec::new();
+    let series = transaction.open_table(SERIES)?;
+    for row in series.range::<u32>(..)? {
+        let (id, bytes) = row?;
+        let id = id.value();
+        let place = || format!("series {id}");
+        checked_row(bytes.value(), id.into())
+            .and_then(|bytes| decode_pairs(bytes, index.symbols().len(), &mut pairs))
+            .map_err(malformed(place()))?;
+        if index.push(&pairs) != SeriesId(id) {
+            let detail = format!("{} is out of sequence", place());
+            return Err(redb::Error::Corrupted(detail));
+        }
+    }
+    check_count("series", index.len(), series.len()?)?;
+    Ok(index)
+}
+
+fn decode_pairs(
+    bytes: &[u8],
+    symbols: usize,
+    pairs: &mut Vec<(u32, u32)>,
+) -> Result<(), Malformed> {
+    let mut bytes = Bytes::new(bytes);
+    pairs.clear();
+    while !bytes.is_empty() {
+        let pair = (bytes.varint_u32()?, bytes.varint_u32()?);
+        if pair.0.max(pair.1) as usize >= symbols {
+            return Err(Malformed("names a symbol that is not there"));
+        }
+        pairs.push(pair);
+    }
+    Ok(())
+}
+
+/// The whole manifest.
+pub(crate) fn load_manifest(transaction: &ReadTransaction) -> Result<Manifest, redb::Error> {
+    let windows = transaction.open_table(WINDOWS)?;
+    let mut rows = Vec::new();
+    for row in windows.range::<(u8, i64, u64)>(..)? {
+        let (key, bytes) = row?;
+        let key = key.value();
+        let row = WindowRow::decode(key, bytes.value())
+            .map_err(malformed(format!("manifest row {key:?}")))?;
+        rows.push(Arc::new(row));
+    }
+    check_count("windows", rows.len(), windows.len()?)?;
+    Ok(Manifest::new(revision(transaction)?, rows))
+}
+
+/// A table that was read whole has as many rows as it says.
+fn check_count(table: &str, read: usize, counted: u64) -> Result<(), redb::Error> {
+    if read as u64 == counted {
+        return Ok(());
+    }
+    let detail = format!("table {table:?} has {read} rows, not {counted}");
+    Err(redb::Error::Corrupted(detail))
+}
+
+pub(crate) type Blocks = redb::ReadOnlyTable<(u8, i64, u64, u32, u32), &'static [u8]>;
+
+pub(crate) fn open_blocks(transaction: &ReadTransaction) -> Result<Blocks, redb::Error> {
+    Ok(transaction.open_table(BLOCKS)?)
+}
+
+/// The bytes of a block that the manifest names.
+pub(crate) fn block<'a>(
+    blocks: &'a Blocks,
+    key: &BlockKey,
+) -> Result<redb::AccessGuard<'a, &'static [u8]>, redb::Error> {
+    let found = blocks.get(encode_key(key))?;
+    found.ok_or_else(|| redb::Error::Corrupted(format!("block {key:?} is missing")))
+}
+
+/// One sealed record.
+pub(crate) fn record(
+    transaction: &ReadTransaction,
+    table: &str,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, redb::Error> {
+    let records = transaction.open_table(RECORDS)?;
+    let value = records.get((table, key))?;
+    value
+        .map(|value| checked_record(table, key, value.value()).map(<[u8]>::to_vec))
+        .transpose()
+}
+
+fn checked_record<'a>(table: &str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], redb::Error> {
+    let place = || format!("record {} of table {table:?}", key.escape_ascii());
+    checked_row(bytes, record_seed(table, key)).map_err(|error| malformed(place())(error))
+}
+
+/// What stands for a record's key in its checksum.
+fn record_seed(table: &str, key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, xxh3_64(table.as_bytes()))
+}
+
+/// The sealed records of a table whose keys come after `after`, until `each` has enough.
+pub(crate) fn each_record(
+    transaction: &ReadTransaction,
+    table: &str,
+    after: Option<&[u8]>,
+    mut each: impl FnMut(&[u8], &[u8]) -> std::ops::ControlFlow<()>,
+) -> Result<(), redb::Error> {
+    let records = transaction.open_table(RECORDS)?;
+    for row in records.range((table, after.unwrap_or_default())..)? {
+        let (key, value) = row?;
+        let (row_table, row_key) = key.value();
+        if row_table != table {
+            break;
+        }
+        if after == Some(row_key) {
+            continue;
+        }
+        let value = checked_record(table, row_key, value.value())?;
+        if each(row_key, value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn encode_key(key: &BlockKey) -> (u8, i64, u64, u32, u32) {
+    (
+        key.window.width as u8,
+        key.window.number,
+        key.generation,
+        key.metric,
+        key.first.0,
+    )
+}

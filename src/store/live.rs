@@ -1,0 +1,163 @@
+//! What readers and the writer share: the index, the parts of the head, and the sequence number up to
+//! which everything may be seen.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::head::Part;
+use super::index::Index;
+
+/// Rebuilt as a whole when the write-ahead file failed; a reader keeps the one that it began with.
+#[derive(Debug)]
+pub(crate) struct Live {
+    index: RwLock<Index>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first; the last one grows.
+    parts: Vec<Slot>,
+    published: u64,
+    /// How many readers see the state as of a sequence number.
+    pins: BTreeMap<u64, usize>,
+}
+
+/// A part of the head; frozen once it has a last sequence number.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) part: Arc<Part>,
+    pub(crate) last_seq: Option<u64>,
+}
+
+impl Live {
+    pub(crate) fn new(index: Index, part: Part, published: u64) -> Self {
+        let slot = Slot {
+            part: Arc::new(part),
+            last_seq: None,
+        };
+        Self {
+            index: RwLock::new(index),
+            state: Mutex::new(State {
+                parts: vec![slot],
+                published,
+                pins: BTreeMap::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All parts, the growing one last.
+    pub(crate) fn parts(&self) -> Vec<Slot> {
+        self.state().parts.clone()
+    }
+
+    pub(crate) fn active(&self) -> Arc<Part> {
+        let state = self.state();
+        let last = state.parts.last().expect("there is always a growing part");
+        last.part.clone()
+    }
+
+    /// The part that waits to be sealed, with its last sequence number.
+    pub(crate) fn frozen(&self) -> Option<(Arc<Part>, u64)> {
+        let state = self.state();
+        let slot = state.parts.first()?;
+        Some((slot.part.clone(), slot.last_seq?))
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.state().published
+    }
+
+    pub(crate) fn publish(&self, seq: u64) {
+        self.state().published = seq;
+    }
+
+    /// The oldest state that a reader may still look at.
+    pub(crate) fn oldest(&self) -> u64 {
+        let state = self.state();
+        let pinned = state.pins.keys().next();
+        pinned.copied().unwrap_or(state.published)
+    }
+
+    /// Freezes the growing part at what is published, and begins another.
+    pub(crate) fn freeze(&self) {
+        let mut state = self.state();
+        let published = state.published;
+        let last = state
+            .parts
+            .last_mut()
+            .expect("there is always a growing part");
+        last.last_seq = Some(published);
+        state.parts.push(Slot {
+            part: Arc::new(Part::new(published + 1)),
+            last_seq: None,
+        });
+    }
+
+    /// Lets go of the parts that are sealed.
+    pub(crate) fn release(&self, applied: u64) {
+        self.state()
+            .parts
+            .retain(|slot| slot.last_seq.is_none_or(|last| last > applied));
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state()
+            .parts
+            .iter()
+            .map(|slot| slot.part.bytes())
+            .sum()
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.state()
+            .parts
+            .iter()
+            .map(|slot| slot.part.samples())
+            .sum()
+    }
+
+    /// Everything published up to now, held until the view is dropped.
+    pub(crate) fn view(self: &Arc<Self>) -> View {
+        let mut state = self.state();
+        let seq = state.published;
+        *state.pins.entry(seq).or_default() += 1;
+        View {
+            live: self.clone(),
+            parts: state.parts.clone(),
+            seq,
+        }
+    }
+}
+
+/// The head as of a sequence number.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) live: Arc<Live>,
+    pub(crate) parts: Vec<Slot>,
+    pub(crate) seq: u64,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        if let Some(count) = state.pins.get_mut(&self.seq) {
+            *count -= 1;
+            if *count == 0 {
+                state.pins.remove(&self.seq);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The manifest: which blocks there are, by window and generation.
+//!
+//! Every block that is read is one that a row names, with the checksum that the row gives; so a block
+//! that is missing or another one's is an error and not an absence.
+
+use std::sync::Arc;
+
+use super::block::BlockKey;
+use super::bytes::{Bytes, Malformed, checked, put_checksum};
+use super::window::{Width, Window};
+use crate::model::{SeriesId, TimeRange, Timestamp};
+
+/// Blocks of floats, in the same file as the manifest.
+const KIND_FLOAT: u8 = 1;
+
+/// One window of one generation, and its blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WindowRow {
+    pub(crate) window: Window,
+    /// The sequence number of the seal that wrote it.
+    pub(crate) generation: u64,
+    pub(crate) samples: u64,
+    /// From the first to the last sample.
+    pub(crate) range: TimeRange,
+    /// In the order of their keys.
+    pub(crate) blocks: Vec<BlockRow>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockRow {
+    pub(crate) metric: u32,
+    pub(crate) first: SeriesId,
+    pub(crate) last: SeriesId,
+    pub(crate) checksum: u64,
+}
+
+impl WindowRow {
+    pub(crate) fn key(&self) -> (u8, i64, u64) {
+        (self.window.width as u8, self.window.number, self.generation)
+    }
+
+    pub(crate) fn block_key(&self, block: &BlockRow) -> BlockKey {
+        BlockKey {
+            window: self.window,
+            generation: self.generation,
+            metric: block.metric,
+            first: block.first,
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![KIND_FLOAT];
+        out.extend_from_slice(&self.samples.to_le_bytes());
+        out.extend_from_slice(&self.range.start().ms().to_le_bytes());
+        out.extend_from_slice(&self.range.end().ms().to_le_bytes());
+        out.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
+        for block in &self.blocks {
+            out.extend_from_slice(&block.metric.to_le_bytes());
+            out.extend_from_slice(&block.first.0.to_le_bytes());
+            out.extend_from_slice(&block.last.0.to_le_bytes());
+            out.extend_from_slice(&block.checksum.to_le_bytes());
+        }
+        put_checksum(&mut out);
+        out
+    }
+
+    pub(crate) fn decode(
+        (width, number, generation): (u8, i64, u64),
+        bytes: &[u8],
+    ) -> Result<Self, Malformed> {
+        let width = Width::from_number(width).ok_or(Malformed("has an unknown width"))?;
+        let (body, _) = checked(bytes)?;
+        let mut bytes = Bytes::new(body);
+        if bytes.u8()? != KIND_FLOAT {
+            return Err(Malformed("is of an unknown kind"));
+        }
+        let samples = bytes.u64()?;
+        let start = Timestamp::from_ms(bytes.i64()?);
+        let end = Timestamp::from_ms(bytes.i64()?);
+        let count = bytes.u32()?;
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            blocks.push(BlockRow {
+                metric: bytes.u32()?,
+                first: SeriesId(bytes.u32()?),
+                last: SeriesId(bytes.u32()?),
+                checksum: bytes.u64()?,
+            });
+        }
+        Ok(Self {
+            window: Window { width, number },
+            generation,
+            samples,
+            range: TimeRange::new(start, end).ok_or(Malformed("ends before it begins"))?,
+            blocks,
+        })
+    }
+}
+
+/// Everything that is sealed, as of a revision of the data file.
+#[derive(Debug, Default)]
+pub(crate) struct Manifest {
+    pub(crate) revision: u64,
+    /// In the order in which samples are merged: by day, then by generation, so that of two samples
+    /// for one timestamp the one that was there first comes first; then by window.
+    pub(crate) rows: Vec<Arc<WindowRow>>,
+}
+
+impl Manifest {
+    pub(crate) fn new(revision: u64, mut rows: Vec<Arc<WindowRow>>) -> Self {
+        rows.sort_by_key(|row| (row.window.day(), row.generation, row.window));
+        Self { revision, rows }
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.rows.iter().map(|row| row.samples).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_round_trip_and_find_their_damage() {
+        let row = WindowRow {
+            window: Window::of(-1, Width::Day),
+            generation: 9,
+            samples: 12,
+            range: TimeRange::new(Timestamp::MIN, Timestamp::from_ms(-1)).unwrap(),
+            blocks: vec![BlockRow {
+                metric: 1,
+                first: SeriesId(2),
+                last: SeriesId(3),
+                checksum: 4,
+            }],
+        };
+        let mut bytes = row.encode();
+        assert_eq!(WindowRow::decode(row.key(), &bytes), Ok(row.clone()));
+        bytes[40] ^= 1;
+        assert!(WindowRow::decode(row.key(), &bytes).is_err());
+    }
+}

@@ -1,0 +1,317 @@
+//! Reading: one consistent view over sealed blocks and the head.
+//!
+//! Sealed samples come before those of the head and older generations before newer ones, so that of two
+//! samples for one timestamp the one that was stored first is served. Every block is checked before a
+//! value is taken from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use redb::ReadTransaction;
+
+use super::data;
+use super::live::View;
+use super::manifest::{Manifest, WindowRow};
+use super::overlay::Change;
+use super::record::Record;
+use super::select::{Columns, OpenBlocks, Wanted};
+use super::{Error, METADATA, Shared, Stats, Table};
+use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
+
+/// The way out. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// A view of everything acknowledged before the call. Short-lived: as long as one is held, the space
+    /// of what it sees is not used again.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        let shared = &self.shared;
+        // The head first: a seal that is done in between is then seen in the data file, and the part
+        // that it sealed is left out.
+        let mut view = shared.live().view();
+        let data = &shared.files.data;
+        let transaction = data.begin_read()?;
+        let manifest = shared.manifest();
+        let (applied, manifest) = data.contain(|| {
+            let manifest = if data::revision(&transaction)? == manifest.revision {
+                manifest
+            } else {
+                Arc::new(data::load_manifest(&transaction)?)
+            };
+            Ok((data::applied(&transaction)?, manifest))
+        })?;
+        view.parts
+            .retain(|slot| slot.last_seq.is_none_or(|last| last > applied));
+        Ok(Snapshot {
+            cutoff: shared.cutoff(),
+            shared: shared.clone(),
+            view,
+            transaction,
+            manifest,
+        })
+    }
+
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let live = self.shared.live();
+        Ok(Stats {
+            series: live.index().len() as u64,
+            head_samples: live.samples(),
+            sealed_samples: self.shared.manifest().samples(),
+            file_bytes: self.shared.files.bytes()?,
+        })
+    }
+}
+
+/// One consistent view of everything acknowledged before it was taken.
+pub struct Snapshot {
+    shared: Arc<Shared>,
+    view: View,
+    transaction: ReadTransaction,
+    manifest: Arc<Manifest>,
+    /// What is older is not served.
+    cutoff: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Snapshot")
+            .field("seq", &self.view.seq)
+            .field("revision", &self.manifest.revision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// The samples in `range` of every series that passes all matchers, sorted by labels; series
+    /// without a sample there are left out.
+    ///
+    /// Refused with [`Error::TooManySamples`] when more than `samples_max` would be read.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        samples_max: usize,
+    ) -> Result<Vec<Column>, Error> {
+        let Some(range) = self.clamp(range) else {
+            return Ok(Vec::new());
+        };
+        let wanted = self.wanted(matchers);
+        let mut columns = Columns::new(wanted.len(), range, samples_max);
+        let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
+        for row in self.rows(range) {
+            blocks.each_chunk(row, &wanted, |position, block| {
+                columns.append_chunk(position, block)
+            })?;
+        }
+        for slot in &self.view.parts {
+            columns.append_head(slot, self.view.seq, &wanted)?;
+        }
+        let index = self.view.live.index();
+        let mut selected: Vec<Column> = wanted
+            .iter()
+            .zip(columns.into_columns())
+            .filter(|(_, (_, values))| !values.is_empty())
+            .map(|(wanted, (timestamps, values))| Column {
+                labels: index.labels(wanted.series),
+                timestamps,
+                values,
+            })
+            .collect();
+        drop(index);
+        selected.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
+        Ok(selected)
+    }
+
+    /// The series with data in `range` that pass all matchers, sorted.
+    pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
+        let present = self.present(matchers, range)?;
+        let index = self.view.live.index();
+        let mut series: Vec<Labels> = present.iter().map(|&series| index.labels(series)).collect();
+        drop(index);
+        series.sort_unstable();
+        Ok(series)
+    }
+
+    /// The label names of those series, sorted.
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        let present = self.present(matchers, range)?;
+        let index = self.view.live.index();
+        let names: BTreeSet<u32> = present
+            .iter()
+            .flat_map(|&series| index.pairs(series))
+            .map(|&(name, _)| name)
+            .collect();
+        Ok(sorted_symbols(names, index.symbols()))
+    }
+
+    /// The values that a label has among those series, sorted.
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, Error> {
+        let present = self.present(matchers, range)?;
+        let index = self.view.live.index();
+        let values: BTreeSet<u32> = present
+            .iter()
+            .flat_map(|&series| index.pairs(series))
+            .filter(|&&(label, _)| *index.symbols()[label as usize] == *name)
+            .map(|&(_, value)| value)
+            .collect();
+        Ok(sorted_symbols(values, index.symbols()))
+    }
+
+    /// What is known of each metric, by name.
+    pub fn metadata(&self) -> Result<Vec<(String, MetricMetadata)>, Error> {
+        let records = self.records(&METADATA, None, usize::MAX)?;
+        Ok(records
+            .into_iter()
+            .map(|(metric, metadata)| (String::from_utf8_lossy(&metric).into_owned(), metadata))
+            .collect())
+    }
+
+    /// One record of a table.
+    pub fn record<V: Record>(&self, table: &Table<V>, key: &[u8]) -> Result<Option<V>, Error> {
+        for slot in self.view.parts.iter().rev() {
+            if let Some(value) = slot.part.records().get(table.name(), key, self.view.seq) {
+                return value.as_ref().map(|value| table.decode(value)).transpose();
+            }
+        }
+        let data = &self.shared.files.data;
+        let value = data.contain(|| data::record(&self.transaction, table.name(), key))?;
+        value.map(|value| table.decode(&value)).transpose()
+    }
+
+    /// At most `limit` records whose keys come after `after`, in key order.
+    pub fn records<V: Record>(
+        &self,
+        table: &Table<V>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, V)>, Error> {
+        // What the head says of a record is newer than what is sealed.
+        let mut changed: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+        for slot in &self.view.parts {
+            let records = slot.part.records();
+            for (key, value) in records.after(table.name(), after, self.view.seq) {
+                changed.insert(key.to_vec(), value.clone());
+            }
+        }
+        let mut merged: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut changed = changed.into_iter().peekable();
+        self.shared.files.data.contain(|| {
+            data::each_record(&self.transaction, table.name(), after, |key, value| {
+                while let Some((key, value)) = changed.next_if(|(head, _)| head.as_slice() < key) {
+                    merged.extend(value.map(|value| (key, value)));
+                }
+                match changed.next_if(|(head, _)| head == key) {
+                    Some((key, value)) => merged.extend(value.map(|value| (key, value))),
+                    None => merged.push((key.to_vec(), value.to_vec())),
+                }
+                if merged.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })
+        })?;
+        merged.extend(changed.filter_map(|(key, value)| Some((key, value?))));
+        // A break leaves changes behind that come after all that was merged.
+        merged
+            .into_iter()
+            .take(limit)
+            .map(|(key, value)| Ok((key, table.decode(&value)?)))
+            .collect()
+    }
+
+    /// The part of a range that may be served.
+    fn clamp(&self, range: TimeRange) -> Option<TimeRange> {
+        let start = self
+            .cutoff
+            .map_or(range.start(), |cutoff| cutoff.max(range.start()));
+        TimeRange::new(start, range.end())
+    }
+
+    /// The series that pass all matchers, in the order of blocks.
+    fn wanted(&self, matchers: &[Matcher]) -> Vec<Wanted> {
+        let index = self.view.live.index();
+        let mut wanted: Vec<Wanted> = index
+            .select(matchers)
+            .into_iter()
+            .map(|series| Wanted {
+                metric: index.metric(series),
+                series,
+            })
+            .collect();
+        wanted.sort_unstable();
+        wanted
+    }
+
+    /// The windows with samples in a range, in the order of merging.
+    fn rows(&self, range: TimeRange) -> impl DoubleEndedIterator<Item = &WindowRow> {
+        self.manifest
+            .rows
+            .iter()
+            .map(|row| &**row)
+            .filter(move |row| row.range.overlaps(range))
+    }
+
+    /// The wanted series that have a sample in a range; the newest data is looked at first, and no more
+    /// than it takes to have seen each series once.
+    fn present(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SeriesId>, Error> {
+        let Some(range) = self.clamp(range) else {
+            return Ok(Vec::new());
+        };
+        let mut missing = self.wanted(matchers);
+        let mut present = Vec::new();
+        for slot in self.view.parts.iter().rev() {
+            let relative = slot.part.relative(self.view.seq);
+            let columns = slot.part.columns();
+            missing.retain(|wanted| {
+                let found = columns.get(wanted.series).is_some_and(|column| {
+                    let (timestamps, _, mut late) = column.visible(range, relative);
+                    !timestamps.is_empty() || late.next().is_some()
+                });
+                present.extend(found.then_some(wanted.series));
+                !found
+            });
+        }
+        let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
+        for row in self.rows(range).rev() {
+            if missing.is_empty() {
+                break;
+            }
+            let mut found = vec![false; missing.len()];
+            blocks.each_chunk(row, &missing, |position, block| {
+                found[position] = found[position] || block.has_sample(range)?;
+                Ok(())
+            })?;
+            let mut found = found.into_iter();
+            missing.retain(|wanted| {
+                let found = found.next().unwrap_or(false);
+                present.extend(found.then_some(wanted.series));
+                !found
+            });
+        }
+        Ok(present)
+    }
+}
+
+fn sorted_symbols(numbers: BTreeSet<u32>, symbols: &[Arc<str>]) -> Vec<String> {
+    let mut strings: Vec<String> = numbers
+        .into_iter()
+        .map(|number| symbols[number as usize].to_string())
+        .collect();
+    strings.sort_unstable();
+    strings
+}

@@ -1,0 +1,67 @@
+//! What the files hold, as the state that readers and the writer go on from: at start, and after a
+//! failure of the write-ahead file.
+
+use super::files::Files;
+use super::head::Part;
+use super::live::Live;
+use super::{Error, data, wal};
+
+/// The state that the files hold.
+pub(crate) struct Recovered {
+    pub(crate) live: Live,
+    pub(crate) applied: u64,
+    pub(crate) row_bytes: u64,
+}
+
+impl Recovered {
+    /// Reads the index as of the last seal and replays what came after it.
+    pub(crate) fn load(files: &Files) -> Result<Self, Error> {
+        let transaction = files.data.begin_read()?;
+        let (applied, mut index) = files.data.contain(|| {
+            Ok((
+                data::applied(&transaction)?,
+                data::load_index(&transaction)?,
+            ))
+        })?;
+        let part = Part::new(applied + 1);
+        let mut row_bytes = 0;
+        let published = wal::replay(&files.wal, applied, |seq, bytes, entry| {
+            row_bytes += bytes as u64;
+            for (series, labels) in &entry.definitions {
+                // A seal may have written more definitions than samples.
+                if index.find(labels).is_none_or(|known| known != *series)
+                    && index.define(labels) != *series
+                {
+                    let detail = format!("row {seq}: series {} is out of sequence", series.0);
+                    return Err(redb::Error::Corrupted(detail));
+                }
+            }
+            if let Some(point) = entry
+                .points
+                .iter()
+                .find(|point| point.series.0 as usize >= index.len())
+            {
+                let detail = format!("row {seq}: series {} is not defined", point.series.0);
+                return Err(redb::Error::Corrupted(detail));
+            }
+            for point in &entry.points {
+                part.insert(
+                    seq,
+                    point.series,
+                    std::iter::once(point.sample()),
+                    |_, _| (),
+                );
+            }
+            for mutation in &entry.mutations {
+                // Nobody reads yet: only the last version is kept.
+                part.mutate(seq, mutation, seq);
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            live: Live::new(index, part, published),
+            applied,
+            row_bytes,
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! The store as a whole: against a model, over restarts, seals, crashes and damage.
+
+mod behaviour;
+mod crash;
+mod damage;
+mod disk;
+mod model;

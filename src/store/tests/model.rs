@@ -1,0 +1,156 @@
+//! Random operations against a `BTreeMap`.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::disk::Disk;
+use crate::model::{ManualClock, Matcher, TimeRange};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Write(Vec<(u8, i64, f64)>),
+    Record(u8, Option<u8>),
+    Seal,
+    Restart,
+}
+
+fn any_timestamp() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        8 => (0i64..2000).prop_map(|at| NOW_MS - at * 1000),
+        2 => (0i64..300).prop_map(|at| NOW_MS - at * 3_600_000),
+        1 => -50i64..50,
+        1 => Just(i64::MIN),
+        1 => any::<i64>().prop_map(|at| at.min(NOW_MS)),
+    ]
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let value = prop_oneof![
+        (0i32..20).prop_map(f64::from),
+        any::<u64>().prop_map(f64::from_bits),
+    ];
+    prop_oneof![
+        10 => prop::collection::vec((0u8..6, any_timestamp(), value), 1..40).prop_map(Operation::Write),
+        3 => (0u8..5, any::<Option<u8>>()).prop_map(|(key, value)| Operation::Record(key, value)),
+        2 => Just(Operation::Seal),
+        1 => Just(Operation::Restart),
+    ]
+}
+
+const TABLE: Table<u8> = Table::new("model", 3);
+
+fn labels(series: u8) -> Labels {
+    // Two metrics, so that a selection spans blocks.
+    let metric = if series.is_multiple_of(2) {
+        "even"
+    } else {
+        "odd"
+    };
+    Labels::of(metric, &[("series", &series.to_string())])
+}
+
+#[derive(Default)]
+struct Model {
+    samples: BTreeMap<Labels, BTreeMap<i64, u64>>,
+    records: BTreeMap<Vec<u8>, u8>,
+}
+
+fn check(store: &Store, model: &Model, range: TimeRange) {
+    let snapshot = store.reader().snapshot().unwrap();
+    let read = |matchers: &[Matcher]| -> BTreeMap<Labels, BTreeMap<i64, u64>> {
+        let columns = snapshot.select(matchers, range, usize::MAX).unwrap();
+        assert!(columns.is_sorted_by(|left, right| left.labels < right.labels));
+        columns
+            .into_iter()
+            .map(|column| {
+                assert!(column.timestamps.is_sorted_by(|left, right| left < right));
+                let samples = column.timestamps.iter().zip(&column.values);
+                let samples = samples
+                    .map(|(at, value)| (at.ms(), value.to_bits()))
+                    .collect();
+                (column.labels, samples)
+            })
+            .collect()
+    };
+    let expected: BTreeMap<Labels, BTreeMap<i64, u64>> = model
+        .samples
+        .iter()
+        .map(|(labels, samples)| {
+            let samples = samples.range(range.start().ms()..=range.end().ms());
+            (
+                labels.clone(),
+                samples.map(|(&at, &value)| (at, value)).collect(),
+            )
+        })
+        .filter(|(_, samples): &(Labels, BTreeMap<_, _>)| !samples.is_empty())
+        .collect();
+    assert_eq!(read(&[]), expected);
+    let series = snapshot.series(&[], range).unwrap();
+    assert_eq!(series, expected.keys().cloned().collect::<Vec<_>>());
+    let even: BTreeMap<_, _> = expected
+        .into_iter()
+        .filter(|(labels, _)| labels.metric() == "even")
+        .collect();
+    assert_eq!(read(&[Matcher::equal("__name__", "even")]), even);
+    let records = snapshot.records(&TABLE, None, usize::MAX).unwrap();
+    assert_eq!(
+        records.into_iter().collect::<BTreeMap<_, _>>(),
+        model.records
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn the_store_is_a_map(
+        operations in prop::collection::vec(any_operation(), 1..40),
+        bounds in (any_timestamp(), any_timestamp()),
+    ) {
+        let disk = Arc::new(Disk::default());
+        let clock = Arc::new(ManualClock::at(Timestamp::from_ms(NOW_MS)));
+        let options = Options { retention: None, ..Options::default() };
+        let open = || Store::open_on(disk.clone(), options.clone(), SealRule::default(), clock.clone()).unwrap();
+        let mut store = open();
+        let mut model = Model::default();
+        for operation in operations {
+            match operation {
+                Operation::Write(samples) => {
+                    let mut batch = Batch::default();
+                    for &(series, at, value) in &samples {
+                        batch.push(labels(series), Sample::new(Timestamp::from_ms(at), value));
+                        // The first sample for a timestamp wins, be it sealed or not.
+                        let column = model.samples.entry(labels(series)).or_default();
+                        column.entry(at).or_insert(value.to_bits());
+                    }
+                    let written = store.writer().write_blocking(batch).unwrap();
+                    prop_assert_eq!(written.accepted + written.rejected, samples.len() as u64);
+                }
+                Operation::Record(key, value) => {
+                    let mutation = match value {
+                        Some(value) => TABLE.put([key], &value),
+                        None => TABLE.remove([key]),
+                    };
+                    match value {
+                        Some(value) => model.records.insert(vec![key], value),
+                        None => model.records.remove([key].as_slice()),
+                    };
+                    let batch = Batch { mutations: vec![mutation], ..Batch::default() };
+                    store.writer().write_blocking(batch).unwrap();
+                }
+                Operation::Seal => store.seal().unwrap(),
+                Operation::Restart => {
+                    store.close().unwrap();
+                    store = open();
+                }
+            }
+        }
+        check(&store, &model, TimeRange::ALL);
+        let (start, end) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
+        check(&store, &model, TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap());
+    }
+}
