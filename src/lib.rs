@@ -1,6 +1,7 @@
 //! `cutover` watches a database migration and says when it is safe to cut over.
 
 pub mod model;
+pub mod promql;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
