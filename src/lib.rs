@@ -1,5 +1,6 @@
 //! `cutover` watches a database migration and says when it is safe to cut over.
 
+pub mod cdc;
 pub mod model;
 pub mod promql;
 pub mod shutdown;
