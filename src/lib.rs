@@ -1,6 +1,8 @@
 //! `cutover` watches a database migration and says when it is safe to cut over.
 
 pub mod cdc;
+pub mod demo;
+pub mod ingest;
 pub mod model;
 pub mod promql;
 pub mod shutdown;
