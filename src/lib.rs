@@ -2,6 +2,7 @@
 
 pub mod cdc;
 pub mod demo;
+pub mod detect;
 pub mod ingest;
 pub mod model;
 pub mod promql;
