@@ -4,6 +4,7 @@ pub mod cdc;
 pub mod demo;
 pub mod detect;
 pub mod ingest;
+pub mod migration;
 pub mod model;
 pub mod promql;
 pub mod shutdown;
