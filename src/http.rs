@@ -1,0 +1,24 @@
+//! The HTTP API: Prometheus' own for reading, ours for migrations, anomalies and health.
+//!
+//! This layer turns requests into calls and results into JSON; it computes nothing. [`router()`] is the
+//! whole API as a tower service, for a socket ([`serve()`]) or for a client in the same process. Every
+//! route is bounded in bytes and time, whatever blocks runs off the async runtime, and every failure
+//! leaves through `error`, in Prometheus' envelope.
+
+mod answer;
+mod error;
+mod guard;
+mod health;
+mod json;
+mod migration_api;
+mod object;
+mod observation_api;
+mod params;
+mod prom_api;
+mod router;
+mod serve;
+pub mod wire;
+
+pub use guard::Listen;
+pub use router::{ApiState, DeadLetters, Limits, router};
+pub use serve::serve;

@@ -1,0 +1,289 @@
+//! What a request can fail with, and the status and `errorType` that say so.
+//!
+//! The one table from errors to HTTP: each error enum below has one exhaustive match here, so that a new
+//! variant does not compile until somebody has decided what a client is told.
+
+use std::error::Error as StdError;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::net::body;
+use crate::promql::Exceeded;
+use crate::{migration, promql, store};
+
+/// An error as a client sees it.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    kind: Kind,
+    message: String,
+}
+
+/// Prometheus' error types, and those that only our own routes need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    BadData,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    TooLarge,
+    Execution,
+    Canceled,
+    Internal,
+    Unavailable,
+    Timeout,
+}
+
+/// Seconds after which a client may try again what the server had no room for.
+const RETRY_AFTER: &str = "5";
+
+impl Kind {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadData => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Canceled => StatusCode::from_u16(499).expect("499 is in the range of statuses"),
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::BadData => "bad_data",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too_large",
+            Self::Execution => "execution",
+            Self::Canceled => "canceled",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+impl ApiError {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// A parameter that cannot be used, in Prometheus' words.
+    pub(super) fn bad_param(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(Kind::BadData, format!("invalid parameter {name:?}: {why}"))
+    }
+
+    /// An error of the layer below with everything that caused it.
+    fn caused(kind: Kind, error: &dyn StdError) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some errors already print their source.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Self { kind, message }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Envelope<'a> {
+            status: &'a str,
+            #[serde(rename = "errorType")]
+            error_type: &'a str,
+            error: &'a str,
+        }
+        if self.kind == Kind::Internal {
+            tracing::error!(error = %self.message, "request failed");
+        }
+        let envelope = Envelope {
+            status: "error",
+            error_type: self.kind.name(),
+            error: &self.message,
+        };
+        let json = serde_json::to_vec(&envelope).expect("texts become JSON");
+        let mut response = (
+            self.kind.status(),
+            [(header::CONTENT_TYPE, "application/json")],
+            json,
+        )
+            .into_response();
+        if self.kind == Kind::Unavailable {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+impl From<promql::Error> for ApiError {
+    fn from(error: promql::Error) -> Self {
+        let kind = match error {
+            promql::Error::BadData { message } => return Self::bad_param("query", message),
+            promql::Error::Store(error) => return error.into(),
+            promql::Error::Limit(limit) => match limit {
+                Exceeded::QueryBytes { .. } | Exceeded::Depth { .. } => {
+                    return Self::bad_param("query", limit);
+                }
+                Exceeded::Points { .. } => return Self::bad_param("step", limit),
+                Exceeded::Samples { .. } => Kind::Execution,
+            },
+            promql::Error::Execution { .. } => Kind::Execution,
+            promql::Error::Timeout(_) => Kind::Timeout,
+            promql::Error::Canceled => Kind::Canceled,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        let kind = match error {
+            store::Error::TooManySamples { .. } => Kind::Execution,
+            store::Error::Closed
+            | store::Error::DiskFull { .. }
+            | store::Error::Busy { .. }
+            | store::Error::Uncertain { .. }
+            | store::Error::Recovering { .. } => Kind::Unavailable,
+            store::Error::Record { .. }
+            | store::Error::RecordSchema { .. }
+            | store::Error::Io { .. }
+            | store::Error::Locked { .. }
+            | store::Error::NotDirectory { .. }
+            | store::Error::NotWritable { .. }
+            | store::Error::Missing { .. }
+            | store::Error::NewerFormat { .. }
+            | store::Error::Mismatch { .. }
+            | store::Error::Corrupt { .. }
+            | store::Error::Engine { .. }
+            | store::Error::NotSealed { .. } => Kind::Internal,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<migration::Error> for ApiError {
+    fn from(error: migration::Error) -> Self {
+        let kind = match error {
+            migration::Error::Store(error) => return error.into(),
+            migration::Error::Unknown { .. } => Kind::NotFound,
+            migration::Error::Invalid { .. } | migration::Error::TooMany { .. } => Kind::BadData,
+            migration::Error::Exists { .. }
+            | migration::Error::TotalFell { .. }
+            | migration::Error::CountedByCdc { .. }
+            | migration::Error::Transition { .. }
+            | migration::Error::Finished { .. } => Kind::Conflict,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<body::Error> for ApiError {
+    fn from(error: body::Error) -> Self {
+        let kind = match error {
+            body::Error::TooLarge { .. } => Kind::TooLarge,
+            body::Error::Timeout(_) => Kind::Timeout,
+            body::Error::Broken(_) => Kind::BadData,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn shown(error: impl Into<ApiError>) -> (u16, &'static str, String) {
+        let error = error.into();
+        (
+            error.kind.status().as_u16(),
+            error.kind.name(),
+            error.message,
+        )
+    }
+
+    #[test]
+    fn query_errors_have_prometheus_statuses_and_types() {
+        let message = "1:3: parse error".to_owned();
+        assert_eq!(
+            shown(promql::Error::BadData { message }),
+            (
+                400,
+                "bad_data",
+                "invalid parameter \"query\": 1:3: parse error".into()
+            )
+        );
+        let message = "many-to-many matching not allowed".to_owned();
+        assert_eq!(
+            shown(promql::Error::Execution {
+                message: message.clone()
+            }),
+            (422, "execution", message)
+        );
+        let points = Exceeded::Points {
+            points: 11_001,
+            points_max: 11_000,
+        };
+        let (status, _, message) = shown(promql::Error::Limit(points));
+        assert_eq!(status, 400);
+        assert!(
+            message.starts_with("invalid parameter \"step\": "),
+            "{message}"
+        );
+        let samples = Exceeded::Samples { samples_max: 5 };
+        let (status, kind, _) = shown(promql::Error::Limit(samples));
+        assert_eq!((status, kind), (422, "execution"));
+        let (status, kind, _) = shown(promql::Error::Timeout(Duration::from_secs(1)));
+        assert_eq!((status, kind), (503, "timeout"));
+        let (status, kind, _) = shown(promql::Error::Canceled);
+        assert_eq!((status, kind), (499, "canceled"));
+        let too_many = store::Error::TooManySamples { samples_max: 5 };
+        let (status, kind, _) = shown(promql::Error::Store(too_many));
+        assert_eq!((status, kind), (422, "execution"));
+    }
+
+    #[test]
+    fn an_inner_cause_is_told_once() {
+        let source = std::io::Error::other("disk on fire");
+        let path = "/data/wal.redb".into();
+        assert_eq!(
+            shown(store::Error::Io { path, source }),
+            (500, "internal", "/data/wal.redb: disk on fire".into())
+        );
+        let broken = body::Error::Broken("connection reset".into());
+        assert_eq!(
+            shown(broken),
+            (
+                400,
+                "bad_data",
+                "the body broke off: connection reset".into()
+            )
+        );
+    }
+
+    #[test]
+    fn a_server_without_room_says_when_to_come_back() {
+        let response = ApiError::from(store::Error::Closed).into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    }
+}

@@ -1,0 +1,316 @@
+//! The table of routes and what they share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use prometheus::IntCounterVec;
+use tokio::sync::Semaphore;
+
+use crate::migration::Tracker;
+use crate::model::Clock;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Health;
+use crate::{promql, store};
+
+use super::error::{ApiError, Kind};
+use super::{guard, health, migration_api, observation_api, prom_api, wire};
+
+/// What a request may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    /// From the head of a request to the end of its body.
+    pub body_timeout: Duration,
+    /// From the head of a request to the head of its answer; longer than a query may take.
+    pub request_timeout: Duration,
+    /// Queries at once, those for series and labels included; more wait for their turn. The rest of
+    /// the API is cheap and waits for nobody, so that a dashboard goes on beside heavy queries.
+    pub queries_max: usize,
+    /// How long a query waits for its turn.
+    pub queue_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 << 20,
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(180),
+            queries_max: 20,
+            queue_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The newest dead letters, at most as many as asked for. Called off the async runtime.
+pub type DeadLetters =
+    Arc<dyn Fn(usize) -> Result<Vec<wire::DeadLetter>, store::Error> + Send + Sync>;
+
+/// Everything the routes answer from. Cloning is cheap.
+#[derive(Clone)]
+pub struct ApiState {
+    pub engine: promql::Engine,
+    pub reader: store::Reader,
+    pub migrations: Tracker,
+    pub metrics: Metrics,
+    pub health: Health,
+    pub clock: Arc<dyn Clock>,
+    pub limits: Limits,
+    pub listen: guard::Listen,
+    /// The expression of each watch by its name, for those who chart an anomaly.
+    pub watches: Arc<BTreeMap<String, String>>,
+    pub dead_letters: DeadLetters,
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ApiState")
+            .field("limits", &self.limits)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state with what the router adds to it.
+#[derive(Debug)]
+pub(super) struct Api {
+    pub(super) state: ApiState,
+    pub(super) requests: IntCounterVec,
+    /// One permit for each query that may run at once.
+    turns: Arc<Semaphore>,
+}
+
+/// The whole API as a service.
+///
+/// # Panics
+/// When it is built twice with one registry of metrics.
+pub fn router(state: ApiState) -> Router {
+    let requests = state.metrics.counter(
+        "cutover_http_requests_total",
+        "Requests answered, by route and status code.",
+        &["handler", "code"],
+    );
+    let turns = Arc::new(Semaphore::new(state.limits.queries_max));
+    let api = Arc::new(Api {
+        state,
+        requests,
+        turns,
+    });
+    Router::new()
+        .merge(prometheus_routes())
+        .merge(own_routes())
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), guard::guard))
+        .with_state(api)
+}
+
+fn prometheus_routes() -> Router<Arc<Api>> {
+    let query = get(prom_api::query).post(prom_api::query);
+    let query_range = get(prom_api::query_range).post(prom_api::query_range);
+    let exemplars = get(prom_api::query_exemplars).post(prom_api::query_exemplars);
+    Router::new()
+        .route("/api/v1/query", query)
+        .route("/api/v1/query_range", query_range)
+        .route("/api/v1/query_exemplars", exemplars)
+        .route(
+            "/api/v1/series",
+            get(prom_api::series).post(prom_api::series),
+        )
+        .route(
+            "/api/v1/labels",
+            get(prom_api::labels).post(prom_api::labels),
+        )
+        .route("/api/v1/label/{name}/values", get(prom_api::label_values))
+        .route("/api/v1/metadata", get(prom_api::metadata))
+        .route("/api/v1/status/buildinfo", get(health::buildinfo))
+        .route("/metrics", get(health::metrics))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+}
+
+fn own_routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route(
+            "/api/v1/migrations",
+            get(migration_api::list).post(migration_api::create),
+        )
+        .route("/api/v1/migrations/{id}", get(migration_api::one))
+        .route(
+            "/api/v1/migrations/{id}/progress",
+            post(migration_api::progress),
+        )
+        .route("/api/v1/migrations/{id}/phase", post(migration_api::phase))
+        .route(
+            "/api/v1/migrations/{id}/finish",
+            post(migration_api::finish),
+        )
+        .route("/api/v1/migrations/{id}/events", get(migration_api::events))
+        .route("/api/v1/anomalies", get(observation_api::anomalies))
+        .route("/api/v1/dead-letters", get(observation_api::dead_letters))
+        .route("/api/v1/health", get(health::health))
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    let path = request.uri().path();
+    ApiError::new(Kind::NotFound, format!("there is no {path:?} here"))
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    ApiError::new(
+        Kind::MethodNotAllowed,
+        format!("{path:?} does not take {method}"),
+    )
+}
+
+impl Api {
+    /// Runs a query off the async runtime, when its turn has come.
+    ///
+    /// When the client hangs up, the work is told so and keeps its turn until it has noticed.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<AtomicBool>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let queue_timeout = self.state.limits.queue_timeout;
+        let turn = tokio::time::timeout(queue_timeout, self.turns.clone().acquire_owned())
+            .await
+            .map_err(|_elapsed| {
+                let message = format!(
+                    "no turn within {queue_timeout:?}: {} queries run at once (query.concurrent_max)",
+                    self.state.limits.queries_max
+                );
+                ApiError::new(Kind::Timeout, message)
+            })?
+            .expect("the semaphore is never closed");
+        let hang_up = CancelOnDrop(Arc::default());
+        let cancel = hang_up.0.clone();
+        off_runtime(move || {
+            let _turn = turn;
+            work(cancel)
+        })
+        .await
+    }
+}
+
+/// Runs what blocks off the async runtime; it goes on when the client hangs up.
+pub(super) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ApiError::new(
+            Kind::Internal,
+            format!("the request broke off: {error}"),
+        )),
+    }
+}
+
+/// Tells the work of a request that nobody waits for it any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::model::SystemClock;
+
+    fn api() -> Api {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock::default());
+        let options = store::Options::default();
+        let store = store::Store::open(dir.path(), options, clock.clone()).unwrap();
+        let (reader, writer) = (store.reader(), store.writer());
+        let state = ApiState {
+            engine: promql::Engine::new(reader.clone(), promql::Limits::default()),
+            migrations: Tracker::open(reader.clone(), writer, clock.clone(), &[]).unwrap(),
+            reader,
+            metrics: Metrics::default(),
+            health: Health::new(clock.clone()),
+            clock,
+            limits: Limits {
+                queries_max: 1,
+                ..Limits::default()
+            },
+            listen: guard::Listen::default(),
+            watches: Arc::default(),
+            dead_letters: Arc::new(|_| Ok(Vec::new())),
+        };
+        let requests = state
+            .metrics
+            .counter("requests_total", "Requests.", &["handler", "code"]);
+        Api {
+            state,
+            requests,
+            turns: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_told_so_and_gives_its_turn_back() {
+        let api = api();
+        let (began, begun) = sync_channel(1);
+        let (end, ended) = sync_channel(1);
+        let read = api.read(move |cancel| {
+            began.send(()).unwrap();
+            while !cancel.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            end.send(()).unwrap();
+            Ok(())
+        });
+        tokio::select! {
+            _ = read => panic!("it ends only when it is given up"),
+            begun = tokio::task::spawn_blocking(move || begun.recv()) => begun.unwrap().unwrap(),
+        }
+        tokio::task::spawn_blocking(move || ended.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(api.read(|_| Ok(7)).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_query_that_finds_no_turn_is_told_so() {
+        let mut api = api();
+        api.state.limits.queue_timeout = Duration::from_millis(20);
+        let (began, begun) = sync_channel(1);
+        let (release, released) = sync_channel(1);
+        let first = api.read(move |_| {
+            began.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(1)
+        });
+        let second = async {
+            tokio::task::spawn_blocking(move || begun.recv())
+                .await
+                .unwrap()
+                .unwrap();
+            let refused = api.read(|_| Ok(2)).await;
+            release.send(()).unwrap();
+            refused
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first.unwrap(), 1);
+        let message = "no turn within 20ms: 1 queries run at once (query.concurrent_max)";
+        assert_eq!(
+            format!("{:?}", second.unwrap_err()),
+            format!("{:?}", ApiError::new(Kind::Timeout, message))
+        );
+    }
+}
