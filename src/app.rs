@@ -1,0 +1,267 @@
+//! Composition: open the store, wire the parts, spawn them, stop them in order.
+//!
+//! The only place that knows every part. Starting goes from the store outwards, and the listener opens
+//! last, once what was restored has been written again; stopping goes the other way, so that what was
+//! read from Kafka is committed before the store closes.
+
+mod demo;
+pub mod offline;
+mod own_series;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::TcpSocket;
+
+pub use demo::{Counts, Play, demo};
+
+use crate::client::Client;
+use crate::config::{self, Config};
+use crate::http::{self, ApiState};
+use crate::ingest::kafka;
+use crate::migration::{self, Tracker};
+use crate::model::{Clock, SystemClock};
+use crate::promql;
+use crate::shutdown::{GRACE, Shutdown};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::{Health, State};
+use crate::telemetry::log;
+use crate::{detect, tui};
+
+/// A wish that cannot be granted as it was put: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// What the terminal shows while the appliance runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    None,
+    Dashboard { utc: bool },
+}
+
+impl Screen {
+    /// Where the log goes: nothing else may write to a terminal that shows a dashboard.
+    pub fn log_target(self, data: &Path) -> log::Target {
+        match self {
+            Self::None => log::Target::Stderr,
+            Self::Dashboard { .. } => log::Target::File(data.join("cutover.log")),
+        }
+    }
+}
+
+/// Runs the appliance until it is told to stop.
+pub fn serve(config: Config, screen: Screen) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::default();
+        signals::watch(&shutdown)?;
+        let appliance = Appliance::start(config, shutdown.clone(), |_| Ok(()))?;
+        let shown = appliance.show(screen).await;
+        appliance.stop().await?;
+        shown
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime cannot be started")
+}
+
+/// The running appliance.
+struct Appliance {
+    address: SocketAddr,
+    router: Router,
+    store: Store,
+    migrations: Tracker,
+    kafka: Option<kafka::Handle>,
+    health: Health,
+    shutdown: Shutdown,
+}
+
+impl Appliance {
+    /// Starts every part; blocks until all of them have. `prologue` has the store to itself before anything else writes to it.
+    fn start(
+        config: Config,
+        shutdown: Shutdown,
+        prologue: impl FnOnce(&Store) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        // Bound before anything is opened, so that a taken address costs nothing; it listens last.
+        let socket = bind(&config.server)?;
+        let address = socket.local_addr()?;
+        let data = config
+            .server
+            .data
+            .clone()
+            .unwrap_or_else(config::default_data_dir);
+        let store = open_store(&config, &data, address, &clock)?;
+        let (writer, reader) = (store.writer(), store.reader());
+        let metrics = Metrics::default();
+        let health = Health::new(clock.clone());
+        health.set("store", State::Ok, "");
+        prologue(&store)?;
+
+        let kafka = start_kafka(config.kafka, &store, &clock, &metrics, &health, &shutdown)?;
+        let migrations = Tracker::open(
+            reader.clone(),
+            writer.clone(),
+            clock.clone(),
+            &config.migrations,
+        )?;
+        // Whoever asks first sees the migrations' series too.
+        migrations.tick()?;
+        let tracking = migration::run(migrations.clone(), health.clone(), shutdown.clone());
+        shutdown.spawn("migrations", tracking);
+
+        let engine = promql::Engine::new(reader.clone(), config.query.limits());
+        let watches = config.anomaly.watches()?;
+        let watches: BTreeMap<String, String> = watches
+            .into_iter()
+            .map(|watch| (watch.name, watch.expr))
+            .collect();
+        let parts = detect::run::Parts {
+            promql: engine.clone(),
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
+        shutdown.spawn("detection", async {
+            // The configuration was checked above, and it is the only thing that can be wrong.
+            if let Err(error) = detection.await {
+                tracing::error!(%error, "detection does not run");
+            }
+        });
+        let own = own_series::run(metrics.clone(), writer, clock.clone(), shutdown.clone());
+        shutdown.spawn("own metrics", own);
+
+        let letters = reader.clone();
+        let router = http::router(ApiState {
+            engine,
+            reader,
+            migrations: migrations.clone(),
+            metrics,
+            health: health.clone(),
+            clock,
+            limits: config.query.http_limits(),
+            listen: http::Listen {
+                host: address.ip().to_string(),
+                names: Vec::new(),
+            },
+            watches: Arc::new(watches),
+            dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
+        });
+        let listener = socket
+            .listen(1024)
+            .with_context(|| format!("cannot listen on {address}"))?;
+        shutdown.spawn(
+            "http",
+            http::serve(listener, router.clone(), shutdown.clone()),
+        );
+        tracing::info!(data = %data.display(), "listening on http://{address}");
+        Ok(Self {
+            address,
+            router,
+            store,
+            migrations,
+            kafka,
+            health,
+            shutdown,
+        })
+    }
+
+    /// Shows the dashboard until it is left, or nothing until the process is to stop.
+    async fn show(&self, screen: Screen) -> anyhow::Result<()> {
+        match screen {
+            Screen::None => self.shutdown.begun().await,
+            Screen::Dashboard { utc } => {
+                let client = Client::in_process(self.router.clone());
+                let server = format!("http://{}", self.address);
+                let options = tui::Options {
+                    utc,
+                    ..tui::Options::new(server)
+                };
+                tui::run(client, options, self.shutdown.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drains what is under way, commits it, and closes the store.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.begin();
+        tracing::info!("stopping");
+        if let Err(cut) = self.shutdown.wait(GRACE).await {
+            tracing::warn!("cut after {GRACE:?}: {}", cut.join(", "));
+        }
+        self.store.close()?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Starts reading Kafka; without it, what was counted before is still served.
+fn start_kafka(
+    config: Option<kafka::Config>,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<kafka::Handle>> {
+    let (writer, reader, clock) = (store.writer(), store.reader(), clock.clone());
+    let Some(config) = config else {
+        kafka::keep(writer, &reader, clock, shutdown)?;
+        return Ok(None);
+    };
+    let health = health.clone();
+    let handle = kafka::Consumer::start(config, writer, reader, clock, metrics, health, shutdown)?;
+    Ok(Some(handle))
+}
+
+fn bind(server: &config::Server) -> anyhow::Result<TcpSocket> {
+    let listen = server.listen;
+    if !listen.ip().is_loopback() && !server.insecure {
+        return Err(UsageError(format!(
+            "{listen} is reachable from other hosts and there is no authentication yet: listen on \
+             127.0.0.1, or say --insecure"
+        ))
+        .into());
+    }
+    let socket = if listen.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // A restart must not wait for the last one's connections to time out.
+    socket.set_reuseaddr(true)?;
+    socket
+        .bind(listen)
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    Ok(socket)
+}
+
+fn open_store(
+    config: &Config,
+    data: &PathBuf,
+    address: SocketAddr,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Store> {
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("data directory {} cannot be made", data.display()))?;
+    Ok(Store::open(
+        data,
+        config.store.options(address),
+        clock.clone(),
+    )?)
+}

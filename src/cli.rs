@@ -1,0 +1,147 @@
+//! What was typed: the commands, their flags, and how a failure becomes an exit code.
+//!
+//! One file a command. This module alone prints to standard output and standard error; the rest of
+//! the program logs. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 unknown (the server
+//! does not answer), 130 on a second interrupt; a closed pipe is 0.
+
+mod check_config;
+mod dead_letters;
+mod demo;
+mod output;
+mod query;
+mod serve;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::log;
+use crate::{app, client, config, store};
+
+/// Watches a database migration and says when it is safe to cut over.
+#[derive(Debug, Parser)]
+#[command(name = "cutover", version = VERSION.as_str(), max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How much to log: error, warn, info, debug or trace, also per module (info,cutover::store=debug).
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "CUTOVER_LOG"
+    )]
+    log_level: log::Filter,
+
+    /// How log lines are written.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: log::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the appliance: read change events, store, detect, answer queries.
+    Serve(serve::Command),
+    /// See it work: a migration played through an in-process Kafka broker.
+    Demo(demo::Command),
+    /// Attach the dashboard to a running server.
+    Watch(watch::Command),
+    /// Evaluate a PromQL expression and print a table, or a chart over a range.
+    Query(query::Command),
+    /// List the messages that could not be understood, the newest first.
+    DeadLetters(dead_letters::Command),
+    /// Check a configuration file and say what it sets.
+    CheckConfig(check_config::Command),
+}
+
+/// Where a client command finds its server.
+#[derive(Args, Clone, Debug)]
+struct ServerArgs {
+    /// The server's address.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9490",
+        env = "CUTOVER_SERVER"
+    )]
+    server: String,
+}
+
+/// Which configuration file a command reads.
+#[derive(Args, Clone, Debug)]
+struct ConfigArgs {
+    /// The configuration file [default: cutover/cutover.toml in $XDG_CONFIG_HOME, then in /etc].
+    #[arg(long, value_name = "FILE", env = "CUTOVER_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, format) = (env!("CARGO_PKG_VERSION"), store::FORMAT);
+    format!("{version} (store format {format})")
+});
+
+/// Reads the command line, runs the command and maps its end to an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let logging = log::Options {
+        filter: cli.log_level,
+        format: cli.log_format,
+    };
+    let result = match cli.command {
+        Command::Serve(command) => command.run(&logging),
+        Command::Demo(command) => command.run(&logging),
+        Command::Watch(command) => command.run(&logging),
+        Command::Query(command) => command.run(),
+        Command::DeadLetters(command) => command.run(),
+        Command::CheckConfig(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<config::Error>() || cause.is::<app::UsageError>() {
+            return 2;
+        }
+        if let Some(error) = cause.downcast_ref::<client::Error>() {
+            return if matches!(error, client::Error::Unreachable { .. }) {
+                3
+            } else {
+                1
+            };
+        }
+    }
+    1
+}
+
+/// A runtime for the commands that only ask a server.
+fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

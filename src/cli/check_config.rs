@@ -1,0 +1,29 @@
+//! `cutover check-config`: whether a file is right, and what it sets.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ConfigArgs;
+use super::output::print;
+use crate::config::Config;
+
+#[derive(Args, Debug)]
+pub(super) struct Command {
+    /// The file to check [default: the one that `serve` would read].
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Command {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let (config, path) = Config::load(self.file.or(self.config.config).as_deref())?;
+        let origin = match path {
+            Some(path) => format!("{} is valid", path.display()),
+            None => "no configuration file: the defaults apply".to_owned(),
+        };
+        print(&format!("{origin}\n{}", config.summary()))
+    }
+}
