@@ -1,0 +1,27 @@
+//! The integration tests, in one binary so that librdkafka is linked once.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy allows it in test functions, not beside them"
+)]
+#![expect(clippy::string_slice, reason = "a test may panic")]
+
+mod api;
+mod bad_input;
+mod cdc;
+mod corpus;
+mod dashboard;
+mod demo;
+mod detect;
+mod egress;
+mod http;
+mod kafka;
+mod kill;
+mod migrations;
+mod prometheus;
+mod promql;
+mod real;
+mod screens;
+mod support;
+mod terminal;
+mod tidy;
