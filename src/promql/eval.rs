@@ -1,6 +1,6 @@
 //! Evaluates a plan over a grid of steps.
 //!
-//! [`Evaluator::eval`] is the one recursion over the plan. Families of operators live in their own
+//! `Evaluator::value` is the one recursion over the plan. Families of operators live in their own
 //! modules and ask it for their operands.
 
 use std::borrow::Cow;

@@ -24,7 +24,7 @@ pub(super) struct Parsed<'a> {
     pub(super) tokens: Vec<Token<'a>>,
 }
 
-/// Parses a query whose nesting has been bounded by [`depth`].
+/// Parses a query whose nesting has been bounded by [`depth()`].
 pub(super) fn parse(query: &str) -> Result<Parsed<'_>, Error> {
     let tokens: Vec<_> = tokens(query).collect();
     let rewritten = rewrite(query, &tokens)?;
