@@ -11,6 +11,7 @@
 #![doc = include_str!("store/format.md")]
 
 mod accept;
+mod append;
 mod block;
 mod bytes;
 mod codec;
@@ -49,6 +50,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use append::{Append, Fill};
 pub use error::Error;
 pub use reader::{Reader, Snapshot};
 pub use record::Table;
@@ -58,7 +60,7 @@ use self::live::Live;
 use self::lock::Lock;
 use self::manifest::Manifest;
 use self::medium::{Directory, Medium};
-use self::queue::{Queue, Request};
+use self::queue::{Intake, Queue, Request};
 use self::recover::Recovered;
 use self::writer::WriterThread;
 use crate::model::{Batch, Clock, Labels, MetricMetadata, Sample, Timestamp};
@@ -369,7 +371,8 @@ impl Writer {
     /// Cancelling the future after the batch is queued does not take it back.
     pub async fn write(&self, batch: Batch) -> Result<Written, Error> {
         let (reply, answer) = oneshot::channel();
-        self.shared.queue.write(batch, reply).await?;
+        let intake = Intake { known: None, batch };
+        self.shared.queue.write(intake, reply).await?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -162,7 +162,8 @@ impl From<store::Error> for ApiError {
             | store::Error::DiskFull { .. }
             | store::Error::Busy { .. }
             | store::Error::Uncertain { .. }
-            | store::Error::Recovering { .. } => Kind::Unavailable,
+            | store::Error::Recovering { .. }
+            | store::Error::Restarted => Kind::Unavailable,
             store::Error::Record { .. }
             | store::Error::RecordSchema { .. }
             | store::Error::Io { .. }

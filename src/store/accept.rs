@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::entry::{Entry, Point};
 use super::head::{Part, Placed};
 use super::live::{Live, Slot};
+use super::queue::Intake;
 use super::{METADATA, RejectReason, Rejection, Shared, Written};
-use crate::model::{Batch, Labels, Mutation, Sample, SeriesId, SeriesSamples, Timestamp};
+use crate::model::{Labels, Mutation, Sample, SeriesId, SeriesSamples, Timestamp};
 
 /// How far ahead of the clock a sample may be.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
@@ -24,13 +25,29 @@ pub(crate) struct Group<'a> {
     seq: u64,
     /// The oldest state that a reader may look at.
     oldest: u64,
-    accepted_from: Timestamp,
-    accepted_to: Timestamp,
+    bounds: Bounds,
     series_max: usize,
     metadata: &'a mut HashMap<String, Vec<u8>>,
     entry: Entry,
-    /// Samples of one series, kept for its room.
-    timely: Vec<Sample>,
+}
+
+/// The timestamps that are accepted, both included.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl Bounds {
+    fn untimely(self, timestamp_ms: i64) -> Option<RejectReason> {
+        if timestamp_ms < self.from_ms {
+            Some(RejectReason::TooOld)
+        } else if timestamp_ms > self.to_ms {
+            Some(RejectReason::TooFarAhead)
+        } else {
+            None
+        }
+    }
 }
 
 impl<'a> Group<'a> {
@@ -48,12 +65,13 @@ impl<'a> Group<'a> {
             frozen,
             seq,
             oldest: live.oldest(),
-            accepted_from: shared.cutoff().unwrap_or(Timestamp::MIN),
-            accepted_to: shared.clock.now().after(AHEAD_MAX),
+            bounds: Bounds {
+                from_ms: shared.cutoff().unwrap_or(Timestamp::MIN).ms(),
+                to_ms: shared.clock.now().after(AHEAD_MAX).ms(),
+            },
             series_max: shared.options.series_max,
             metadata,
             entry: Entry::default(),
-            timely: Vec::new(),
         }
     }
 
@@ -62,11 +80,14 @@ impl<'a> Group<'a> {
     }
 
     /// Takes what may be stored; what may not is counted.
-    pub(crate) fn accept(&mut self, batch: Batch) -> Written {
+    pub(crate) fn accept(&mut self, intake: Intake) -> Written {
         let mut written = Written::default();
+        let batch = intake.batch;
+        let mut points = intake.known.map_or_else(Vec::new, |(_, points)| points);
         for series in &batch.samples {
-            self.accept_series(series, &mut written);
+            self.identify(series, &mut points, &mut written);
         }
+        self.accept_points(&points, &mut written);
         for (metric, metadata) in batch.metadata {
             let mutation = METADATA.put(metric.as_bytes(), &metadata);
             if self.metadata.get(&metric) != mutation.value.as_ref() {
@@ -86,60 +107,51 @@ impl<'a> Group<'a> {
         self.entry.mutations.push(mutation);
     }
 
-    fn accept_series(&mut self, series: &SeriesSamples, written: &mut Written) {
-        let labels = &series.labels;
-        let mut timely = std::mem::take(&mut self.timely);
-        timely.clear();
-        for &sample in &series.samples {
-            match self.untimely(sample) {
-                Some(reason) => written.reject(labels, sample, reason),
-                None => timely.push(sample),
+    /// Samples in any order; the parts are held for all of them at once.
+    fn accept_points(&mut self, points: &[Point], written: &mut Written) {
+        let frozen: Vec<_> = self.frozen.iter().map(|slot| slot.part.columns()).collect();
+        let mut active = self.active.fill(self.seq);
+        let reject = |written: &mut Written, point: &Point, reason| {
+            let labels = || self.live.index().labels(point.series);
+            written.reject(labels, point.sample(), reason);
+        };
+        self.entry.points.reserve(points.len());
+        for point in points {
+            if let Some(reason) = self.bounds.untimely(point.timestamp_ms) {
+                reject(written, point, reason);
+                continue;
             }
-        }
-        if let Some(id) = self.series_id(labels, !timely.is_empty()) {
-            for slot in &self.frozen {
-                if let Some(column) = slot.part.columns().get(id) {
-                    timely.retain(|&sample| match column.check(sample) {
-                        Placed::New => true,
-                        Placed::Same => {
-                            written.accepted += 1;
-                            false
-                        }
-                        Placed::Conflict => {
-                            written.reject(labels, sample, RejectReason::DuplicateTimestamp);
-                            false
-                        }
-                    });
+            let is_there = frozen.iter().find_map(|columns| {
+                let placed = columns.get(point.series)?.check(point.sample());
+                (placed != Placed::New).then_some(placed)
+            });
+            match is_there.unwrap_or_else(|| active.insert(*point)) {
+                Placed::New => {
+                    written.accepted += 1;
+                    self.entry.points.push(*point);
                 }
-            }
-            let samples = timely.iter().copied();
-            let points = &mut self.entry.points;
-            self.active
-                .insert(self.seq, id, samples, |sample, placed| match placed {
-                    Placed::New => {
-                        written.accepted += 1;
-                        points.push(Point::new(id, sample));
-                    }
-                    Placed::Same => written.accepted += 1,
-                    Placed::Conflict => {
-                        written.reject(labels, sample, RejectReason::DuplicateTimestamp);
-                    }
-                });
-        } else {
-            for &sample in &timely {
-                written.reject(labels, sample, RejectReason::TooManySeries);
+                Placed::Same => written.accepted += 1,
+                Placed::Conflict => reject(written, point, RejectReason::DuplicateTimestamp),
             }
         }
-        self.timely = timely;
     }
 
-    fn untimely(&self, sample: Sample) -> Option<RejectReason> {
-        if sample.timestamp < self.accepted_from {
-            Some(RejectReason::TooOld)
-        } else if sample.timestamp > self.accepted_to {
-            Some(RejectReason::TooFarAhead)
-        } else {
-            None
+    /// The samples of a series with its id, or their refusal.
+    fn identify(&mut self, series: &SeriesSamples, points: &mut Vec<Point>, written: &mut Written) {
+        let labels = &series.labels;
+        let untimely = |sample: &Sample| self.bounds.untimely(sample.timestamp.ms());
+        let is_needed = series
+            .samples
+            .iter()
+            .any(|sample| untimely(sample).is_none());
+        if let Some(id) = self.series_id(labels, is_needed) {
+            points.extend(series.samples.iter().map(|&sample| Point::new(id, sample)));
+            return;
+        }
+        for sample in &series.samples {
+            let reason = self.bounds.untimely(sample.timestamp.ms());
+            let reason = reason.unwrap_or(RejectReason::TooManySeries);
+            written.reject(|| labels.clone(), *sample, reason);
         }
     }
 
@@ -159,10 +171,10 @@ impl<'a> Group<'a> {
 }
 
 impl Written {
-    fn reject(&mut self, labels: &Labels, sample: Sample, reason: RejectReason) {
+    fn reject(&mut self, labels: impl FnOnce() -> Labels, sample: Sample, reason: RejectReason) {
         self.rejected += 1;
         self.first_rejection.get_or_insert_with(|| Rejection {
-            labels: labels.clone(),
+            labels: labels(),
             sample,
             reason,
         });

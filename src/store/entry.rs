@@ -51,8 +51,7 @@ impl Entry {
         self.definitions.is_empty() && self.points.is_empty() && self.mutations.is_empty()
     }
 
-    /// Sorts the points by time and series, and encodes the whole.
-    pub(crate) fn encode(&mut self, seq: u64) -> Vec<u8> {
+    pub(crate) fn encode(&self, seq: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.points.len() * 6);
         out.push(KIND_FLOAT);
         out.extend_from_slice(&seq.to_le_bytes());
@@ -83,12 +82,12 @@ impl Entry {
         out.extend_from_slice(&pairs);
     }
 
-    /// Runs of one timestamp: most sources send many series at one time.
-    fn put_points(&mut self, out: &mut Vec<u8>) {
-        self.points
-            .sort_unstable_by_key(|point| (point.timestamp_ms, point.series));
+    /// Runs of one timestamp, in the order in which samples came: most sources send many series at one
+    /// time, and neighbours have neighbouring ids.
+    fn put_points(&self, out: &mut Vec<u8>) {
         put_varint(out, self.points.len() as u64);
         let mut previous_ms = 0i64;
+        let mut previous = 0i64;
         for run in self
             .points
             .chunk_by(|left, right| left.timestamp_ms == right.timestamp_ms)
@@ -97,10 +96,10 @@ impl Entry {
             put_zigzag(out, timestamp_ms.wrapping_sub(previous_ms));
             previous_ms = timestamp_ms;
             put_varint(out, run.len() as u64);
-            let mut previous = 0;
             for point in run {
-                put_varint(out, (point.series.0 - previous).into());
-                previous = point.series.0;
+                let series = i64::from(point.series.0);
+                put_zigzag(out, series - previous);
+                previous = series;
             }
             for point in run {
                 put_value(out, point.value);
@@ -179,6 +178,7 @@ fn take_points(bytes: &mut Bytes<'_>) -> Result<Vec<Point>, Malformed> {
     let count = bytes.count(bytes.rest().len())?;
     let mut points = Vec::with_capacity(count);
     let mut timestamp_ms = 0i64;
+    let mut series = 0i64;
     while points.len() < count {
         timestamp_ms = timestamp_ms.wrapping_add(bytes.zigzag()?);
         let start = points.len();
@@ -186,13 +186,13 @@ fn take_points(bytes: &mut Bytes<'_>) -> Result<Vec<Point>, Malformed> {
         if run == 0 {
             return Err(Malformed("has an empty run of samples"));
         }
-        let mut series = 0u32;
         for _ in 0..run {
-            series = series
-                .checked_add(bytes.varint_u32()?)
-                .ok_or(Malformed("has a series id over 32 bits"))?;
+            series = series.wrapping_add(bytes.zigzag()?);
+            let id = u32::try_from(series).map_err(|_cause: std::num::TryFromIntError| {
+                Malformed("has a series id over 32 bits")
+            })?;
             points.push(Point {
-                series: SeriesId(series),
+                series: SeriesId(id),
                 timestamp_ms,
                 value: 0.0,
             });
@@ -294,7 +294,7 @@ mod tests {
     proptest! {
         #[test]
         fn entries_round_trip(points in points(), seq in any::<u64>()) {
-            let mut entry = Entry {
+            let entry = Entry {
                 definitions: vec![
                     (SeriesId(7), Labels::of("up", &[("job", "a"), ("up", "job")])),
                     (SeriesId(8), Labels::empty()),
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_scrape_takes_about_four_bytes_a_sample() {
-        let mut entry = Entry {
+        let entry = Entry {
             points: (0..1000)
                 .map(|at| Point {
                     series: SeriesId(at * 3),

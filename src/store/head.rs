@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::entry::Point;
 use super::overlay::Records;
 use super::window::Window;
 use crate::model::{Mutation, Sample, SeriesId, TimeRange};
@@ -73,32 +74,15 @@ impl Part {
         u32::try_from((seq + 1).saturating_sub(self.first_seq)).unwrap_or(u32::MAX)
     }
 
-    /// Adds samples to one series, in order; `placed` hears what became of each.
-    pub(crate) fn insert(
-        &self,
-        seq: u64,
-        series: SeriesId,
-        samples: impl Iterator<Item = Sample>,
-        mut placed: impl FnMut(Sample, Placed),
-    ) {
-        let relative = self.relative(seq);
-        let mut columns = self.columns.write().unwrap_or_else(PoisonError::into_inner);
-        let known = columns.list.len();
-        let column = columns.get_or_insert(series);
-        let late = column.late.len();
-        let mut added = 0;
-        for sample in samples {
-            let answer = column.insert(sample.timestamp.ms(), sample.value, relative);
-            added += u64::from(answer == Placed::New);
-            placed(sample, answer);
+    /// Opens the part for samples of one commit; readers wait meanwhile.
+    pub(crate) fn fill(&self, seq: u64) -> PartFill<'_> {
+        PartFill {
+            relative: self.relative(seq),
+            columns: self.columns.write().unwrap_or_else(PoisonError::into_inner),
+            part: self,
+            samples: 0,
+            bytes: 0,
         }
-        let late = (column.late.len() - late) as u64;
-        let new = (columns.list.len() - known) as u64;
-        self.samples.fetch_add(added, Ordering::Relaxed);
-        self.bytes.fetch_add(
-            added * SAMPLE_BYTES + late * LATE_BYTES + new * COLUMN_BYTES,
-            Ordering::Relaxed,
-        );
     }
 
     /// Puts a record's change on top; versions that no reader from `oldest` on can see are dropped.
@@ -107,6 +91,38 @@ impl Part {
         let (grown, shrunk) = records.put(seq, mutation, oldest);
         self.bytes.fetch_add(grown, Ordering::Relaxed);
         self.bytes.fetch_sub(shrunk, Ordering::Relaxed);
+    }
+}
+
+/// A part that samples are being added to.
+pub(crate) struct PartFill<'a> {
+    relative: u32,
+    columns: RwLockWriteGuard<'a, Columns>,
+    part: &'a Part,
+    samples: u64,
+    bytes: u64,
+}
+
+impl PartFill<'_> {
+    pub(crate) fn insert(&mut self, point: Point) -> Placed {
+        let column = self.columns.get_or_insert(point.series);
+        let is_first = column.timestamps.is_empty();
+        let late = column.late.len();
+        let placed = column.insert(point.timestamp_ms, point.value, self.relative);
+        if placed == Placed::New {
+            self.samples += 1;
+            self.bytes += SAMPLE_BYTES
+                + u64::from(column.late.len() > late) * LATE_BYTES
+                + u64::from(is_first) * COLUMN_BYTES;
+        }
+        placed
+    }
+}
+
+impl Drop for PartFill<'_> {
+    fn drop(&mut self) {
+        self.part.samples.fetch_add(self.samples, Ordering::Relaxed);
+        self.part.bytes.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -297,12 +313,11 @@ mod tests {
     }
 
     fn insert(part: &Part, seq: u64, timestamp_ms: i64, value: f64) -> Placed {
-        let sample = Sample::new(Timestamp::from_ms(timestamp_ms), value);
-        let mut answer = None;
-        part.insert(seq, SeriesId(3), std::iter::once(sample), |_, placed| {
-            answer = Some(placed);
-        });
-        answer.unwrap()
+        part.fill(seq).insert(Point {
+            series: SeriesId(3),
+            timestamp_ms,
+            value,
+        })
     }
 
     #[test]

@@ -92,22 +92,37 @@ impl Index {
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesId> {
-        let mut hash = hash_of(labels.iter().map(|label| (&*label.name, &*label.value)));
+        let pairs = labels.iter().map(|label| (&*label.name, &*label.value));
+        self.find_pairs(pairs, &mut Vec::with_capacity(256))
+    }
+
+    /// The series of labels in canonical form: sorted by name, each once, none empty. `text` is room
+    /// for them.
+    pub(crate) fn find_pairs<'a>(
+        &self,
+        pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
+        text: &mut Vec<u8>,
+    ) -> Option<SeriesId> {
+        let mut hash = hash_of(pairs.clone(), text);
         loop {
             let series = *self.by_hash.get(&hash)?;
-            if self.is(series, labels) {
+            if self.is(series, pairs.clone()) {
                 return Some(series);
             }
             hash = hash.wrapping_add(1);
         }
     }
 
-    fn is(&self, series: SeriesId, labels: &Labels) -> bool {
+    fn is<'a>(
+        &self,
+        series: SeriesId,
+        labels: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+    ) -> bool {
         let pairs = self.pairs(series);
         pairs.len() == labels.len()
             && pairs.iter().zip(labels).all(|(&(name, value), label)| {
-                *self.symbols[name as usize] == *label.name
-                    && *self.symbols[value as usize] == *label.value
+                *self.symbols[name as usize] == *label.0
+                    && *self.symbols[value as usize] == *label.1
             })
     }
 
@@ -149,12 +164,13 @@ impl Index {
                 })
                 .push(series.0);
         }
-        let mut hash = hash_of(pairs.iter().map(|&(name, value)| {
+        let strings = pairs.iter().map(|&(name, value)| {
             (
                 &*self.symbols[name as usize],
                 &*self.symbols[value as usize],
             )
-        }));
+        });
+        let mut hash = hash_of(strings, &mut Vec::with_capacity(256));
         while self.by_hash.contains_key(&hash) {
             hash = hash.wrapping_add(1);
         }
@@ -308,8 +324,8 @@ struct Filter {
     absent_pass: bool,
 }
 
-fn hash_of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
-    let mut text = Vec::with_capacity(256);
+fn hash_of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>, text: &mut Vec<u8>) -> u64 {
+    text.clear();
     for (name, value) in pairs {
         // No UTF-8 text holds the separator.
         text.extend_from_slice(name.as_bytes());
@@ -317,7 +333,7 @@ fn hash_of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
         text.extend_from_slice(value.as_bytes());
         text.push(0xff);
     }
-    xxh3_64(&text)
+    xxh3_64(text)
 }
 
 /// Passes a key through that is a hash already.

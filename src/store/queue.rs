@@ -4,11 +4,13 @@
 //! threads report needs no room. Closing lets what is queued be taken.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::entry::Point;
+use super::live::Live;
 use super::{Error, Written};
 use crate::model::Batch;
 
@@ -21,11 +23,25 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 #[derive(Debug)]
 pub(crate) enum Request {
-    Write(Batch, Reply<Written>),
+    Write(Intake, Reply<Written>),
     /// Seal what is published now.
     Seal(Reply<()>),
     /// The sealing thread is done with its job.
     Done(Result<(), Error>),
+}
+
+/// What is stored in one commit, or not at all.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    /// Samples of series whose ids were found in this head, which must still be the one.
+    pub(crate) known: Option<(Arc<Live>, Vec<Point>)>,
+    pub(crate) batch: Batch,
+}
+
+impl Intake {
+    pub(crate) fn sample_count(&self) -> usize {
+        self.batch.sample_count() + self.known.as_ref().map_or(0, |(_, points)| points.len())
+    }
 }
 
 #[derive(Debug)]
@@ -55,9 +71,10 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch once there is room for it.
-    pub(crate) async fn write(&self, batch: Batch, reply: Reply<Written>) -> Result<(), Error> {
-        let weight = batch.sample_count() + batch.mutations.len() + batch.metadata.len();
+    /// Queues what is to be stored once there is room for it.
+    pub(crate) async fn write(&self, intake: Intake, reply: Reply<Written>) -> Result<(), Error> {
+        let batch = &intake.batch;
+        let weight = intake.sample_count() + batch.mutations.len() + batch.metadata.len();
         let weight = u32::try_from(weight).unwrap_or(ROOM).clamp(1, ROOM);
         let permit = self
             .room
@@ -70,7 +87,7 @@ impl Queue {
         }
         waiting
             .requests
-            .push_back((Request::Write(batch, reply), weight));
+            .push_back((Request::Write(intake, reply), weight));
         // Given back when the request is taken.
         permit.forget();
         drop(waiting);

@@ -44,14 +44,11 @@ impl Recovered {
                 let detail = format!("row {seq}: series {} is not defined", point.series.0);
                 return Err(redb::Error::Corrupted(detail));
             }
+            let mut fill = part.fill(seq);
             for point in &entry.points {
-                part.insert(
-                    seq,
-                    point.series,
-                    std::iter::once(point.sample()),
-                    |_, _| (),
-                );
+                fill.insert(*point);
             }
+            drop(fill);
             for mutation in &entry.mutations {
                 // Nobody reads yet: only the last version is kept.
                 part.mutate(seq, mutation, seq);

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use super::accept::Group;
 use super::live::Live;
-use super::queue::{Reply, Request};
+use super::queue::{Intake, Reply, Request};
 use super::recover::Recovered;
 use super::seal::{Job, SealJob};
 use super::{Error, Shared, Written, wal};
-use crate::model::Batch;
 
 /// How often the writer looks at the clock when nothing is queued.
 const TICK: Duration = Duration::from_secs(1);
@@ -93,7 +92,7 @@ impl WriterThread {
         let mut writes = Vec::new();
         for request in requests {
             match request {
-                Request::Write(batch, reply) => writes.push((batch, reply)),
+                Request::Write(intake, reply) => writes.push((intake, reply)),
                 Request::Seal(reply) => {
                     self.write(std::mem::take(&mut writes));
                     let published = self.shared.live().published();
@@ -128,7 +127,7 @@ impl WriterThread {
         }
     }
 
-    fn write(&mut self, writes: Vec<(Batch, Reply<Written>)>) {
+    fn write(&mut self, writes: Vec<(Intake, Reply<Written>)>) {
         if writes.is_empty() {
             return;
         }
@@ -140,11 +139,16 @@ impl WriterThread {
         }
         let live = self.shared.live();
         let mut group = Group::new(&self.shared, &live, self.next_seq, &mut self.metadata);
-        let accepted: Vec<(Written, Reply<Written>)> = writes
-            .into_iter()
-            .map(|(batch, reply)| (group.accept(batch), reply))
-            .collect();
-        let mut entry = group.into_entry();
+        let mut accepted: Vec<(Written, Reply<Written>)> = Vec::with_capacity(writes.len());
+        for (intake, reply) in writes {
+            match &intake.known {
+                Some((known_by, _)) if !Arc::ptr_eq(known_by, &live) => {
+                    answer(reply, Err(Error::Restarted));
+                }
+                _ => accepted.push((group.accept(intake), reply)),
+            }
+        }
+        let entry = group.into_entry();
         if !entry.is_empty() {
             let row = entry.encode(self.next_seq);
             if let Err(error) = wal::append(&self.shared.files.wal, self.next_seq, &row) {
@@ -169,7 +173,7 @@ impl WriterThread {
     }
 
     /// Whether a group may be begun; otherwise what everybody in it is told.
-    fn admit(&self, writes: &[(Batch, Reply<Written>)]) -> Result<(), Refusal> {
+    fn admit(&self, writes: &[(Intake, Reply<Written>)]) -> Result<(), Refusal> {
         if let Some(source) = &self.failure {
             return Err(Refusal::Recovering(source.clone()));
         }
@@ -181,7 +185,7 @@ impl WriterThread {
                 max_bytes,
             });
         }
-        let bytes = writes.iter().map(|(batch, _)| row_bytes(batch)).sum();
+        let bytes = writes.iter().map(|(intake, _)| row_bytes(intake)).sum();
         self.shared.check_space(bytes).map_err(|error| match error {
             Error::DiskFull {
                 path,
@@ -357,11 +361,11 @@ impl From<Refusal> for Error {
 }
 
 /// Roughly what a batch takes in the write-ahead file.
-fn row_bytes(batch: &Batch) -> u64 {
-    let records = batch.mutations.iter().map(|mutation| {
+fn row_bytes(intake: &Intake) -> u64 {
+    let records = intake.batch.mutations.iter().map(|mutation| {
         mutation.key.len() as u64 + mutation.value.as_ref().map_or(0, Vec::len) as u64
     });
-    batch.sample_count() as u64 * ROW_BYTES_PER_SAMPLE + records.sum::<u64>()
+    intake.sample_count() as u64 * ROW_BYTES_PER_SAMPLE + records.sum::<u64>()
 }
 
 /// A growing pause after failures.
