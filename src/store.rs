@@ -12,10 +12,13 @@
 
 mod accept;
 mod append;
+mod assemble;
 mod block;
 mod bytes;
 mod codec;
+mod column;
 mod data;
+mod deletion;
 mod entry;
 pub mod error;
 mod files;
@@ -26,6 +29,7 @@ mod live;
 mod lock;
 mod manifest;
 mod medium;
+mod merge;
 mod overlay;
 mod queue;
 mod reader;
@@ -33,6 +37,7 @@ pub mod record;
 mod recover;
 mod seal;
 mod select;
+mod upkeep;
 mod wal;
 mod window;
 mod writer;
@@ -63,7 +68,7 @@ use self::medium::{Directory, Medium};
 use self::queue::{Intake, Queue, Request};
 use self::recover::Recovered;
 use self::writer::WriterThread;
-use crate::model::{Batch, Clock, Labels, MetricMetadata, Sample, Timestamp};
+use crate::model::{Batch, Clock, Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp};
 
 /// The version of the format on disk that this program writes.
 pub const FORMAT: u32 = files::FORMAT;
@@ -171,6 +176,14 @@ impl Shared {
     fn applied(&self) -> Result<u64, Error> {
         let transaction = self.files.data.begin_read()?;
         self.files.data.contain(|| data::applied(&transaction))
+    }
+
+    /// What is live in the data file.
+    fn live_bytes(&self) -> Result<u64, Error> {
+        let data = &self.files.data;
+        let transaction = data.begin_read()?;
+        let small = data.contain(|| data::small_table_bytes(&transaction))?;
+        Ok(self.manifest().bytes() + small)
     }
 
     /// What is older than this is neither accepted nor served.
@@ -294,7 +307,7 @@ impl Store {
             threads: Vec::new(),
             lock: None,
         };
-        store.spawn("store-seal", move || seal::run(&shared, &job_list))?;
+        store.spawn("store-upkeep", move || upkeep::run(&shared, &job_list))?;
         store.spawn("store-writer", move || writer.run())?;
         Ok(store)
     }
@@ -330,6 +343,13 @@ impl Store {
     pub fn seal(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.shared.queue.post(Request::Seal(reply))?;
+        block_on(answer).unwrap_or(Err(Error::Closed))
+    }
+
+    /// Merges what there is to merge and gives dead space back, instead of waiting until it is due.
+    pub fn settle(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.post(Request::Settle(reply))?;
         block_on(answer).unwrap_or(Err(Error::Closed))
     }
 
@@ -373,6 +393,20 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let intake = Intake { known: None, batch };
         self.shared.queue.write(intake, reply).await?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Deletes the samples in a range of every series that passes all matchers of any selector, and
+    /// answers how many series that concerns. It is durable and visible when it returns; the space comes
+    /// back later.
+    pub async fn delete(
+        &self,
+        selectors: Vec<Vec<Matcher>>,
+        range: TimeRange,
+    ) -> Result<u64, Error> {
+        let (reply, answer) = oneshot::channel();
+        let request = deletion::Request { selectors, range };
+        self.shared.queue.post(Request::Delete(request, reply))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 

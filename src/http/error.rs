@@ -166,6 +166,7 @@ impl From<store::Error> for ApiError {
             | store::Error::Restarted => Kind::Unavailable,
             store::Error::Record { .. }
             | store::Error::RecordSchema { .. }
+            | store::Error::Deletion
             | store::Error::Io { .. }
             | store::Error::Locked { .. }
             | store::Error::NotDirectory { .. }

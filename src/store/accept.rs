@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deletion::Deletions;
 use super::entry::{Entry, Point};
 use super::head::{Part, Placed};
 use super::live::{Live, Slot};
@@ -22,6 +23,7 @@ pub(crate) struct Group<'a> {
     live: &'a Live,
     active: Arc<Part>,
     frozen: Vec<Slot>,
+    deletions: Arc<Deletions>,
     seq: u64,
     /// The oldest state that a reader may look at.
     oldest: u64,
@@ -63,6 +65,7 @@ impl<'a> Group<'a> {
             live,
             active: live.active(),
             frozen,
+            deletions: live.deletions(),
             seq,
             oldest: live.oldest(),
             bounds: Bounds {
@@ -109,7 +112,11 @@ impl<'a> Group<'a> {
 
     /// Samples in any order; the parts are held for all of them at once.
     fn accept_points(&mut self, points: &[Point], written: &mut Written) {
-        let frozen: Vec<_> = self.frozen.iter().map(|slot| slot.part.columns()).collect();
+        let frozen: Vec<_> = self
+            .frozen
+            .iter()
+            .map(|slot| (slot.part.columns(), slot.last_seq.unwrap_or(u64::MAX)))
+            .collect();
         let mut active = self.active.fill(self.seq);
         let reject = |written: &mut Written, point: &Point, reason| {
             let labels = || self.live.index().labels(point.series);
@@ -121,9 +128,12 @@ impl<'a> Group<'a> {
                 reject(written, point, reason);
                 continue;
             }
-            let is_there = frozen.iter().find_map(|columns| {
+            let is_there = frozen.iter().find_map(|(columns, last_seq)| {
                 let placed = columns.get(point.series)?.check(point.sample());
-                (placed != Placed::New).then_some(placed)
+                let at = Timestamp::from_ms(point.timestamp_ms);
+                let is_visible =
+                    placed != Placed::New && !self.deletions.hides(*last_seq, point.series, at);
+                is_visible.then_some(placed)
             });
             match is_there.unwrap_or_else(|| active.insert(*point)) {
                 Placed::New => {

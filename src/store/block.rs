@@ -4,19 +4,18 @@
 //! A series is never spread over two blocks of one window and generation. What is parsed has passed
 //! its checksum and is what its key says. The bytes are described in `format.md`.
 
-use std::collections::HashMap;
+mod builder;
 
-use super::bytes::{Bytes, Malformed, checked, put_checksum, put_varint, put_zigzag};
-use super::codec::{self, CHUNK_SAMPLES_MAX, Decoder};
+pub(crate) use builder::BlockBuilder;
+
+use super::bytes::{Bytes, Malformed, checked};
+use super::codec::{CHUNK_SAMPLES_MAX, Decoder};
+use super::manifest::BlockRow;
 use super::window::Window;
 use crate::model::SeriesId;
 
 /// Samples that are floats; native histograms will have a kind of their own.
 const KIND_FLOAT: u8 = 1;
-
-/// A block is full when the next series would take it over this. redb gives a value a run of pages
-/// that is a power of two long, of which its own header and the key take less than 40 bytes.
-pub(crate) const BLOCK_BYTES: usize = (64 << 10) - 40;
 
 /// Where a block is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,174 +32,21 @@ pub(crate) struct BlockKey {
 pub(crate) struct Block {
     pub(crate) key: BlockKey,
     pub(crate) last: SeriesId,
-    pub(crate) samples: u64,
+    pub(crate) samples: u32,
     pub(crate) checksum: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Collects the series of one metric, window and generation, in the order of their ids.
-#[derive(Debug)]
-pub(crate) struct BlockBuilder {
-    key: BlockKey,
-    last: SeriesId,
-    series: u32,
-    chunks: u32,
-    samples: u32,
-    column_directory: Vec<u8>,
-    columns: Vec<u8>,
-    chunk_directory: Vec<u8>,
-    values: Vec<u8>,
-    /// Encoded timestamp columns by number.
-    known: HashMap<Vec<u8>, u32>,
-    /// The columns that the last series had, unencoded: the next one mostly has the same.
-    recent: Vec<(Vec<i64>, u32)>,
-}
-
-impl BlockBuilder {
-    pub(crate) fn new(key: BlockKey) -> Self {
-        Self {
-            key,
-            last: key.first,
-            series: 0,
-            chunks: 0,
-            samples: 0,
-            column_directory: Vec::new(),
-            columns: Vec::new(),
-            chunk_directory: Vec::new(),
-            values: Vec::new(),
-            known: HashMap::new(),
-            recent: Vec::new(),
-        }
-    }
-
-    /// What the block takes, its head rounded up.
-    fn len(&self) -> usize {
-        64 + self.column_directory.len()
-            + self.columns.len()
-            + self.chunk_directory.len()
-            + self.values.len()
-    }
-
-    /// Adds a series unless that would overfill the block; the first one always fits. Answers whether
-    /// it was added.
-    pub(crate) fn try_add(
-        &mut self,
-        series: SeriesId,
-        timestamps: &[i64],
-        values: &[f64],
-        bytes_max: usize,
-    ) -> bool {
-        let directory = self.column_directory.len();
-        let lengths = (
-            self.columns.len(),
-            self.chunk_directory.len(),
-            self.values.len(),
-        );
-        let (last, counts) = (self.last, (self.series, self.chunks, self.samples));
-        let known = self.known.len() as u32;
-        self.add(series, timestamps, values);
-        if counts.0 == 0 || self.len() <= bytes_max {
-            return true;
-        }
-        self.column_directory.truncate(directory);
-        self.columns.truncate(lengths.0);
-        self.chunk_directory.truncate(lengths.1);
-        self.values.truncate(lengths.2);
-        self.last = last;
-        (self.series, self.chunks, self.samples) = counts;
-        self.known.retain(|_, number| *number < known);
-        self.recent.clear();
-        false
-    }
-
-    pub(crate) fn metric(&self) -> u32 {
-        self.key.metric
-    }
-
-    /// Adds all samples that a series has in the window; timestamps rise strictly.
-    fn add(&mut self, series: SeriesId, timestamps: &[i64], values: &[f64]) {
-        debug_assert_eq!(timestamps.len(), values.len());
-        assert!(
-            self.series == 0 && series == self.key.first || series > self.last,
-            "series come in the order of their ids"
-        );
-        let mut previous = self.last;
-        for (at, (timestamps, values)) in timestamps
-            .chunks(CHUNK_SAMPLES_MAX)
-            .zip(values.chunks(CHUNK_SAMPLES_MAX))
-            .enumerate()
-        {
-            let column = self.column(at, timestamps);
-            let start = self.values.len();
-            codec::encode_values(values, &mut self.values);
-            put_varint(&mut self.chunk_directory, u64::from(series.0 - previous.0));
-            put_varint(&mut self.chunk_directory, column.into());
-            put_varint(
-                &mut self.chunk_directory,
-                (self.values.len() - start) as u64,
-            );
-            previous = series;
-            self.chunks += 1;
-            self.samples += timestamps.len() as u32;
-        }
-        self.last = series;
-        self.series += 1;
-    }
-
-    /// The number of a timestamp column, the `at`-th of its series.
-    fn column(&mut self, at: usize, timestamps: &[i64]) -> u32 {
-        if let Some((recent, number)) = self.recent.get(at)
-            && recent == timestamps
-        {
-            return *number;
-        }
-        let mut encoded = Vec::new();
-        codec::encode_timestamps(timestamps, &mut encoded);
-        let next = self.known.len() as u32;
-        let (first, last) = (timestamps[0], timestamps[timestamps.len() - 1]);
-        // Bytes alone are ambiguous: a constant step is the same for every count.
-        let mut known_by = (timestamps.len() as u32).to_le_bytes().to_vec();
-        known_by.extend_from_slice(&encoded);
-        let number = *self.known.entry(known_by).or_insert_with(|| {
-            put_zigzag(&mut self.column_directory, first);
-            put_varint(&mut self.column_directory, last.wrapping_sub(first) as u64);
-            put_varint(&mut self.column_directory, timestamps.len() as u64);
-            put_varint(&mut self.column_directory, encoded.len() as u64);
-            self.columns.extend_from_slice(&encoded);
-            next
-        });
-        let recent = (timestamps.to_vec(), number);
-        match self.recent.get_mut(at) {
-            Some(slot) => *slot = recent,
-            None => self.recent.push(recent),
-        }
-        number
-    }
-
-    pub(crate) fn finish(self) -> Block {
-        let mut bytes = Vec::with_capacity(self.len() + 16);
-        bytes.push(KIND_FLOAT);
-        bytes.push(self.key.window.width as u8);
-        bytes.extend_from_slice(&self.key.window.number.to_le_bytes());
-        bytes.extend_from_slice(&self.key.generation.to_le_bytes());
-        bytes.extend_from_slice(&self.key.metric.to_le_bytes());
-        bytes.extend_from_slice(&self.key.first.0.to_le_bytes());
-        bytes.extend_from_slice(&self.last.0.to_le_bytes());
-        bytes.extend_from_slice(&self.series.to_le_bytes());
-        bytes.extend_from_slice(&self.samples.to_le_bytes());
-        bytes.extend_from_slice(&(self.known.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.chunks.to_le_bytes());
-        bytes.extend_from_slice(&self.column_directory);
-        bytes.extend_from_slice(&self.chunk_directory);
-        bytes.extend_from_slice(&self.columns);
-        bytes.extend_from_slice(&self.values);
-        let checksum = put_checksum(&mut bytes);
-        Block {
-            key: self.key,
+impl Block {
+    /// What the manifest says of it.
+    pub(crate) fn row(&self) -> BlockRow {
+        BlockRow {
+            metric: self.key.metric,
+            first: self.key.first,
             last: self.last,
-            samples: self.samples.into(),
-            checksum,
-            bytes,
+            samples: self.samples,
+            bytes: self.bytes.len() as u32,
+            checksum: self.checksum,
         }
     }
 }
@@ -227,8 +73,8 @@ struct Column {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chunk {
-    pub(crate) series: SeriesId,
+struct Chunk {
+    series: SeriesId,
     column: u32,
     start: usize,
     end: usize,
@@ -326,6 +172,11 @@ impl BlockReader {
         start..start + count
     }
 
+    /// The series of the block's chunks, in order; one for each chunk.
+    pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
+        self.chunks.iter().map(|chunk| chunk.series)
+    }
+
     /// The first and the last timestamp of a chunk.
     pub(crate) fn span(&self, chunk: usize) -> (i64, i64) {
         let column = &self.columns[self.chunks[chunk].column as usize];
@@ -385,13 +236,16 @@ mod tests {
     }
 
     fn block() -> Block {
-        let mut builder = BlockBuilder::new(key());
+        let key = key();
+        let mut builder = BlockBuilder::new(key.window, key.generation, key.metric);
         let shared: Vec<i64> = (0..2000).map(|at| at * 1000 + at % 3).collect();
         let rising: Vec<f64> = (0..2000).map(f64::from).collect();
         builder.add(SeriesId(10), &shared, &rising);
         builder.add(SeriesId(12), &shared, &vec![1.5; 2000]);
         builder.add(SeriesId(400), &[-3, 9], &[f64::NAN, 2.0]);
-        builder.finish()
+        let mut blocks = builder.finish();
+        assert_eq!(blocks.len(), 1);
+        blocks.remove(0)
     }
 
     #[test]

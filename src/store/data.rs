@@ -12,11 +12,12 @@ use redb::{
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::Error;
 use super::block::{Block, BlockKey};
 use super::bytes::{Bytes, Malformed, checked_row, put_row_checksum, put_varint};
 use super::entry::text;
 use super::files::{meta_value, put_meta};
-use super::handle::malformed;
+use super::handle::{Handle, malformed};
 use super::index::Index;
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Records;
@@ -161,24 +162,137 @@ pub(crate) fn write_seal(
     put_meta(transaction, META_REVISION, &revision.to_le_bytes())
 }
 
-/// Removes whole windows.
-pub(crate) fn drop_windows(
+/// What happens to sealed windows without anything new being sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// As they are afterwards; without a block, a row goes.
+    pub(crate) rows: Vec<WindowRow>,
+    pub(crate) remove: Vec<BlockKey>,
+    pub(crate) insert: Vec<Block>,
+}
+
+impl Change {
+    /// The removal of a whole row.
+    pub(crate) fn drop_row(row: &WindowRow) -> Self {
+        let mut emptied = row.clone();
+        let remove = emptied.blocks.drain(..);
+        let remove = remove.map(|block| row.block_key(&block)).collect();
+        Self {
+            rows: vec![emptied],
+            remove,
+            insert: Vec::new(),
+        }
+    }
+
+    pub(crate) fn insert_bytes(&self) -> u64 {
+        self.insert
+            .iter()
+            .map(|block| block.bytes.len() as u64)
+            .sum()
+    }
+}
+
+/// Writes a change of windows.
+pub(crate) fn write_change(
     transaction: &WriteTransaction,
-    rows: &[Arc<WindowRow>],
+    change: &Change,
     revision: u64,
 ) -> Result<(), redb::Error> {
     {
         let mut blocks = transaction.open_table(BLOCKS)?;
         let mut windows = transaction.open_table(WINDOWS)?;
-        for row in rows {
-            let (width, number, generation) = row.key();
-            let first = (width, number, generation, 0, 0);
-            let last = (width, number, generation, u32::MAX, u32::MAX);
-            blocks.retain_in(first..=last, |_, _| false)?;
-            windows.remove(row.key())?;
+        for key in &change.remove {
+            if blocks.remove(encode_key(key))?.is_none() {
+                return Err(redb::Error::Corrupted(format!("block {key:?} is missing")));
+            }
+        }
+        for block in &change.insert {
+            blocks.insert(encode_key(&block.key), block.bytes.as_slice())?;
+        }
+        for row in &change.rows {
+            if row.blocks.is_empty() {
+                windows.remove(row.key())?;
+            } else {
+                windows.insert(row.key(), row.encode().as_slice())?;
+            }
         }
     }
     put_meta(transaction, META_REVISION, &revision.to_le_bytes())
+}
+
+/// Bytes of rows that one commit of a copy holds.
+const COPY_BYTES: usize = 16 << 20;
+
+/// Copies every table but `meta`, and the numbers in that, from one data file to another.
+pub(crate) fn copy(from: &Handle, to: &Handle) -> Result<(), Error> {
+    let transaction = from.begin_read()?;
+    copy_table(from, to, &transaction, BLOCKS)?;
+    copy_table(from, to, &transaction, WINDOWS)?;
+    copy_table(from, to, &transaction, SYMBOLS)?;
+    copy_table(from, to, &transaction, SERIES)?;
+    copy_records(from, to, &transaction)?;
+    let (applied, revision) =
+        from.contain(|| Ok((applied(&transaction)?, revision(&transaction)?)))?;
+    to.write(|target| {
+        put_meta(target, META_APPLIED, &applied.to_le_bytes())?;
+        put_meta(target, META_REVISION, &revision.to_le_bytes())
+    })
+}
+
+/// Copies a table in commits of a bounded size; keys come in their order, so pages are filled well.
+fn copy_table<K>(
+    from: &Handle,
+    to: &Handle,
+    transaction: &ReadTransaction,
+    table: TableDefinition<'static, K, &'static [u8]>,
+) -> Result<(), Error>
+where
+    K: redb::Key + for<'a> redb::Value<SelfType<'a> = K> + Clone + 'static,
+{
+    let source = from.contain(|| Ok(transaction.open_table(table)?))?;
+    let mut rows = from.contain(|| Ok(source.range::<K>(..)?))?;
+    let mut is_over = false;
+    while !is_over {
+        to.write(|target| {
+            let mut target = target.open_table(table)?;
+            let mut bytes = 0;
+            while bytes < COPY_BYTES {
+                let Some(row) = rows.next() else {
+                    is_over = true;
+                    break;
+                };
+                let (key, value) = row?;
+                target.insert(key.value(), value.value())?;
+                bytes += value.value().len();
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Records have borrowed keys, and are few.
+fn copy_records(from: &Handle, to: &Handle, transaction: &ReadTransaction) -> Result<(), Error> {
+    let source = from.contain(|| Ok(transaction.open_table(RECORDS)?))?;
+    to.write(|target| {
+        let mut target = target.open_table(RECORDS)?;
+        for row in source.range::<(&str, &[u8])>(..)? {
+            let (key, value) = row?;
+            target.insert(key.value(), value.value())?;
+        }
+        Ok(())
+    })
+}
+
+/// What the tables beside the blocks take, whose rows are small.
+pub(crate) fn small_table_bytes(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    let bytes = |stats: redb::TableStats| {
+        stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()
+    };
+    Ok(bytes(transaction.open_table(WINDOWS)?.stats()?)
+        + bytes(transaction.open_table(SYMBOLS)?.stats()?)
+        + bytes(transaction.open_table(SERIES)?.stats()?)
+        + bytes(transaction.open_table(RECORDS)?.stats()?))
 }
 
 /// Rebuilds the index as of the last seal.

@@ -19,6 +19,8 @@ pub enum Error {
         found: u8,
         known: u8,
     },
+    #[error("the record of a deletion is none")]
+    Deletion,
     #[error("the store is closed")]
     Closed,
     #[error("{path}: {source}")]

@@ -20,8 +20,20 @@ use super::{data, wal};
 pub(crate) const FORMAT: u32 = 1;
 
 const WAL_NAME: &str = "wal.redb";
-const DATA_NAME: &str = "data-00000001.redb";
 const UNFINISHED: &str = ".new";
+
+/// The name of the data file that was written anew so many times, less one.
+fn data_name(number: u32) -> String {
+    format!("data-{number:08}.redb")
+}
+
+fn data_number(name: &str) -> Option<u32> {
+    name.strip_prefix("data-")?
+        .strip_suffix(".redb")?
+        .parse()
+        .ok()
+        .filter(|&number| data_name(number) == name)
+}
 
 /// Name -> value, checksum.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -60,6 +72,8 @@ impl std::fmt::Display for StoreId {
 pub(crate) struct Files {
     pub(crate) wal: Handle,
     pub(crate) data: Handle,
+    medium: Arc<dyn Medium>,
+    id: StoreId,
 }
 
 impl Files {
@@ -73,21 +87,27 @@ impl Files {
         for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
             medium.remove(name).map_err(io)?;
         }
-        let has = |wanted: &str| names.iter().any(|name| name == wanted);
-        match (has(DATA_NAME), has(WAL_NAME)) {
+        let numbers: Vec<u32> = names.iter().filter_map(|name| data_number(name)).collect();
+        let newest = newest_data(medium, &numbers)?;
+        for &number in numbers.iter().filter(|&&number| Some(number) != newest) {
+            medium.remove(&data_name(number)).map_err(io)?;
+        }
+        let data_name = data_name(newest.unwrap_or(1));
+        let has_wal = names.iter().any(|name| name == WAL_NAME);
+        match (newest.is_some(), has_wal) {
             (false, true) => {
                 return Err(Error::Missing {
-                    path: medium.path(DATA_NAME),
+                    path: medium.path(&data_name),
                 });
             }
             (false, false) => {
                 let id = StoreId::random();
-                make(medium, DATA_NAME, Purpose::Data, id)?;
+                make(medium, &data_name, Purpose::Data, id)?;
                 make(medium, WAL_NAME, Purpose::WriteAhead, id)?;
             }
             (true, false) => {
                 // Either the store was being made, or its newest samples are gone.
-                let data = Handle::open(medium.clone(), DATA_NAME, Purpose::Data)?;
+                let data = Handle::open(medium.clone(), &data_name, Purpose::Data)?;
                 let id = identify(&data)?;
                 let transaction = data.begin_read()?;
                 if data.contain(|| data::applied(&transaction))? > 0 {
@@ -101,30 +121,98 @@ impl Files {
             }
             (true, true) => {}
         }
-        let files = Self {
-            data: Handle::open(medium.clone(), DATA_NAME, Purpose::Data)?,
-            wal: Handle::open(medium.clone(), WAL_NAME, Purpose::WriteAhead)?,
-        };
-        let (expected, found) = (identify(&files.data)?, identify(&files.wal)?);
+        let data = Handle::open(medium.clone(), &data_name, Purpose::Data)?;
+        let wal = Handle::open(medium.clone(), WAL_NAME, Purpose::WriteAhead)?;
+        let (expected, found) = (identify(&data)?, identify(&wal)?);
         if expected != found {
             return Err(Error::Mismatch {
-                path: files.wal.path(),
+                path: wal.path(),
                 found: found.to_string(),
-                other: files.data.path(),
+                other: data.path(),
                 expected: expected.to_string(),
             });
         }
-        Ok(files)
+        Ok(Self {
+            wal,
+            data,
+            medium: medium.clone(),
+            id: expected,
+        })
     }
 
-    pub(crate) fn bytes(&self) -> Result<u64, Error> {
-        Ok(self.wal.len()? + self.data.len()?)
+    /// What the files take on the disk.
+    pub(crate) fn allocated(&self) -> Result<u64, Error> {
+        Ok(self.wal.allocated()? + self.data.allocated()?)
     }
+
+    /// Replaces the write-ahead file, which holds no row, by a new one: a file never shrinks.
+    pub(crate) fn renew_wal(&self) -> Result<(), Error> {
+        make(&self.medium, WAL_NAME, Purpose::WriteAhead, self.id)?;
+        self.wal
+            .reopen()
+            .map_err(|source| Error::Recovering { source })
+    }
+
+    /// Writes what is live in the data file to a new one, which takes its place. Nothing else may write
+    /// to it meanwhile; reading goes on.
+    pub(crate) fn rewrite_data(&self) -> Result<(), Error> {
+        let old_name = self.data.name();
+        let number = data_number(&old_name).unwrap_or(1);
+        let name = data_name(number + 1);
+        make_with(&self.medium, &name, Purpose::Data, self.id, |target| {
+            data::copy(&self.data, target)
+        })?;
+        self.data
+            .switch_to(&name)
+            .map_err(|source| Error::Recovering { source })?;
+        self.medium.remove(&old_name).map_err(|source| Error::Io {
+            path: self.medium.path(&old_name),
+            source,
+        })
+    }
+}
+
+/// Which of several data files is the one that holds everything. When the file was being written anew
+/// there may be two, each complete; the one that went on being written to has the higher numbers.
+fn newest_data(medium: &Arc<dyn Medium>, numbers: &[u32]) -> Result<Option<u32>, Error> {
+    if let [] | [_] = numbers {
+        return Ok(numbers.first().copied());
+    }
+    let mut newest = None;
+    for &number in numbers {
+        let data = Handle::open(medium.clone(), &data_name(number), Purpose::Data)?;
+        let transaction = data.begin_read()?;
+        let age =
+            data.contain(|| Ok((data::applied(&transaction)?, data::revision(&transaction)?)))?;
+        drop(transaction);
+        data.close()?;
+        newest = newest.max(Some((age, number)));
+    }
+    Ok(newest.map(|(_, number)| number))
 }
 
 /// Makes an empty file of the store.
 fn make(medium: &Arc<dyn Medium>, name: &str, purpose: Purpose, id: StoreId) -> Result<(), Error> {
+    make_with(medium, name, purpose, id, |_| Ok(()))
+}
+
+/// Makes a file of the store and fills it before it gets its name.
+fn make_with(
+    medium: &Arc<dyn Medium>,
+    name: &str,
+    purpose: Purpose,
+    id: StoreId,
+    fill: impl FnOnce(&Handle) -> Result<(), Error>,
+) -> Result<(), Error> {
     let unfinished = format!("{name}{UNFINISHED}");
+    let io = |source| Error::Io {
+        path: medium.path(name),
+        source,
+    };
+    if medium.list().map_err(io)?.contains(&unfinished) {
+        // Left over from a try that failed.
+        medium.remove(&unfinished).map_err(io)?;
+    }
     let handle = Handle::open(medium.clone(), &unfinished, purpose)?;
     handle.write(|transaction| {
         put_meta(transaction, META_FORMAT, &FORMAT.to_le_bytes())?;
@@ -134,13 +222,9 @@ fn make(medium: &Arc<dyn Medium>, name: &str, purpose: Purpose, id: StoreId) -> 
             Purpose::WriteAhead => wal::create_tables(transaction),
         }
     })?;
+    fill(&handle)?;
     handle.close()?;
-    medium
-        .rename(&unfinished, name)
-        .map_err(|source| Error::Io {
-            path: medium.path(name),
-            source,
-        })
+    medium.rename(&unfinished, name).map_err(io)
 }
 
 /// The id of the store that a file belongs to; refuses a format that this program does not know.

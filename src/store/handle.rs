@@ -4,10 +4,11 @@
 //! damaged from outside) come out as the store's [`Error`], naming the file.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
@@ -36,25 +37,49 @@ impl Purpose {
 #[derive(Debug)]
 pub(crate) struct Handle {
     medium: Arc<dyn Medium>,
-    name: String,
+    name: RwLock<String>,
     purpose: Purpose,
     state: RwLock<State>,
+    /// What another file took the place of while it was being read.
+    retired: Mutex<Vec<Open>>,
     /// An error after which redb refuses further work.
     has_failed: AtomicBool,
 }
 
 #[derive(Debug)]
 enum State {
-    Open(Database),
+    Open(Open),
     /// It could not be opened again after an error.
     Broken(Arc<Error>),
     Closed,
 }
 
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    /// Held by everybody who reads it.
+    readers: Arc<()>,
+}
+
+/// A read transaction. The file that it reads stays open until it is dropped, also when another has
+/// taken its place.
+pub(crate) struct Reading {
+    transaction: ReadTransaction,
+    _reader: Arc<()>,
+}
+
+impl Deref for Reading {
+    type Target = ReadTransaction;
+
+    fn deref(&self) -> &ReadTransaction {
+        &self.transaction
+    }
+}
+
 impl State {
-    fn database(&self) -> Result<&Database, Error> {
+    fn open(&self) -> Result<&Open, Error> {
         match self {
-            Self::Open(database) => Ok(database),
+            Self::Open(open) => Ok(open),
             Self::Broken(source) => Err(Error::Recovering {
                 source: source.clone(),
             }),
@@ -72,18 +97,19 @@ impl Handle {
     ) -> Result<Self, Error> {
         let handle = Self {
             medium,
-            name: name.to_owned(),
+            name: RwLock::new(name.to_owned()),
             purpose,
             state: RwLock::new(State::Closed),
+            retired: Mutex::default(),
             has_failed: AtomicBool::new(false),
         };
-        let database = handle.create()?;
-        *handle.write_state() = State::Open(database);
+        let open = handle.create()?;
+        *handle.write_state() = State::Open(open);
         Ok(handle)
     }
 
-    fn create(&self) -> Result<Database, Error> {
-        let file = self.medium.open(&self.name).map_err(|source| Error::Io {
+    fn create(&self) -> Result<Open, Error> {
+        let file = self.medium.open(&self.name()).map_err(|source| Error::Io {
             path: self.path(),
             source,
         })?;
@@ -91,7 +117,10 @@ impl Handle {
             let database = Builder::new()
                 .set_cache_size(self.purpose.cache_bytes())
                 .create_with_backend(AnyFile(file))?;
-            Ok(database)
+            Ok(Open {
+                database,
+                readers: Arc::default(),
+            })
         })
     }
 
@@ -103,15 +132,53 @@ impl Handle {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.medium.path(&self.name)
+    pub(crate) fn name(&self) -> String {
+        self.name
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    pub(crate) fn len(&self) -> Result<u64, Error> {
-        self.medium.len(&self.name).map_err(|source| Error::Io {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.medium.path(&self.name())
+    }
+
+    /// What the file takes on the disk.
+    pub(crate) fn allocated(&self) -> Result<u64, Error> {
+        let allocated = self.medium.allocated(&self.name());
+        allocated.map_err(|source| Error::Io {
             path: self.path(),
             source,
         })
+    }
+
+    /// Goes over to another file, which holds the same. Who reads the old one goes on with that.
+    pub(crate) fn switch_to(&self, name: &str) -> Result<(), Arc<Error>> {
+        let mut state = self.write_state();
+        name.clone_into(&mut self.name.write().unwrap_or_else(PoisonError::into_inner));
+        match self.create() {
+            Ok(open) => {
+                if let State::Open(old) = std::mem::replace(&mut *state, State::Open(open)) {
+                    self.retired().push(old);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                *state = State::Broken(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of files that nobody reads any more.
+    fn release_retired(&self) {
+        let mut retired = self.retired();
+        retired.retain(|open| Arc::strong_count(&open.readers) > 1);
     }
 
     /// Closes the file and opens it again, which is the only way on after an error of a commit.
@@ -125,9 +192,9 @@ impl Handle {
             Ok(())
         }));
         match self.create() {
-            Ok(database) => {
+            Ok(open) => {
                 self.has_failed.store(false, Ordering::Relaxed);
-                *state = State::Open(database);
+                *state = State::Open(open);
                 Ok(())
             }
             Err(error) => {
@@ -146,16 +213,22 @@ impl Handle {
 
     pub(crate) fn close(&self) -> Result<(), Error> {
         let state = std::mem::replace(&mut *self.write_state(), State::Closed);
+        self.retired().clear();
         match state {
-            State::Open(database) => self.contain(|| Ok(database.close()?)),
+            State::Open(open) => self.contain(|| Ok(open.database.close()?)),
             State::Broken(_) | State::Closed => Ok(()),
         }
     }
 
-    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Error> {
+    pub(crate) fn begin_read(&self) -> Result<Reading, Error> {
         let state = self.read_state();
-        let database = state.database()?;
-        self.contain(|| Ok(database.begin_read()?))
+        let open = state.open()?;
+        self.contain(|| {
+            Ok(Reading {
+                transaction: open.database.begin_read()?,
+                _reader: open.readers.clone(),
+            })
+        })
     }
 
     /// Runs one transaction and commits it durably.
@@ -165,8 +238,9 @@ impl Handle {
         &self,
         body: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, Error> {
+        self.release_retired();
         let state = self.read_state();
-        let database = state.database()?;
+        let database = &state.open()?.database;
         self.contain(|| {
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(self.purpose == Purpose::Data);

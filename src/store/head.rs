@@ -10,10 +10,12 @@ use std::collections::btree_map;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::column::within;
+use super::deletion::Deletion;
 use super::entry::Point;
 use super::overlay::Records;
 use super::window::Window;
-use crate::model::{Mutation, Sample, SeriesId, TimeRange};
+use crate::model::{Mutation, Sample, SeriesId, TimeRange, Timestamp};
 
 /// What a sample takes in a column, with some room for the growth of vectors.
 const SAMPLE_BYTES: u64 = 28;
@@ -85,6 +87,20 @@ impl Part {
         }
     }
 
+    /// Takes out what a deletion names; everything in the part is older than it.
+    pub(crate) fn purge(&self, deletion: &Deletion) {
+        let mut columns = self.columns.write().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = 0;
+        for &series in &deletion.series {
+            if let Some(column) = columns.get_mut(series) {
+                removed += column.purge(deletion.range);
+            }
+        }
+        self.samples.fetch_sub(removed, Ordering::Relaxed);
+        self.bytes
+            .fetch_sub(removed * SAMPLE_BYTES, Ordering::Relaxed);
+    }
+
     /// Puts a record's change on top; versions that no reader from `oldest` on can see are dropped.
     pub(crate) fn mutate(&self, seq: u64, mutation: &Mutation, oldest: u64) {
         let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
@@ -148,6 +164,11 @@ impl Columns {
         self.list.len()
     }
 
+    fn get_mut(&mut self, series: SeriesId) -> Option<&mut HeadColumn> {
+        let slot = *self.slots.get(series.0 as usize)?;
+        self.list.get_mut((slot as usize).checked_sub(1)?)
+    }
+
     fn get_or_insert(&mut self, series: SeriesId) -> &mut HeadColumn {
         let id = series.0 as usize;
         if self.slots.len() <= id {
@@ -184,11 +205,7 @@ impl HeadColumn {
     }
 
     fn insert(&mut self, timestamp_ms: i64, value: f64, seq: u32) -> Placed {
-        if self
-            .timestamps
-            .last()
-            .is_none_or(|&last| last < timestamp_ms)
-        {
+        if self.is_newest(timestamp_ms) {
             self.timestamps.push(timestamp_ms);
             self.values.push(value);
             self.seqs.push(seq);
@@ -206,6 +223,27 @@ impl HeadColumn {
         }
     }
 
+    /// Whether a timestamp is after all others. What came late may be the newest after a purge.
+    fn is_newest(&self, timestamp_ms: i64) -> bool {
+        let late = self.late.last_key_value();
+        self.timestamps
+            .last()
+            .is_none_or(|&last| last < timestamp_ms)
+            && late.is_none_or(|(&last, _)| last < timestamp_ms)
+    }
+
+    /// Takes the samples of a range out; answers how many there were.
+    fn purge(&mut self, range: TimeRange) -> u64 {
+        let hidden = within(&self.timestamps, range);
+        self.timestamps.drain(hidden.clone());
+        self.values.drain(hidden.clone());
+        self.seqs.drain(hidden.clone());
+        let late = self.late.len();
+        self.late
+            .retain(|&at, _| !range.contains(Timestamp::from_ms(at)));
+        (hidden.len() + late - self.late.len()) as u64
+    }
+
     fn in_order(&self, timestamp_ms: i64) -> Option<f64> {
         let at = self.timestamps.binary_search(&timestamp_ms).ok()?;
         Some(self.values[at])
@@ -214,11 +252,7 @@ impl HeadColumn {
     /// Whether a sample may be added, as far as this column knows.
     pub(crate) fn check(&self, sample: Sample) -> Placed {
         let (timestamp_ms, value) = (sample.timestamp.ms(), sample.value);
-        if self
-            .timestamps
-            .last()
-            .is_none_or(|&last| last < timestamp_ms)
-        {
+        if self.is_newest(timestamp_ms) {
             return Placed::New;
         }
         let late = || self.late.get(&timestamp_ms).map(|&(value, _)| value);
@@ -297,7 +331,6 @@ fn compare(there: f64, value: f64) -> Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
 
     fn read(part: &Part, seq: u64) -> Vec<(i64, f64)> {
         let columns = part.columns();

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::deletion::{Deletions, HiddenSeries};
 use super::head::Part;
 use super::index::Index;
+use crate::model::TimeRange;
 
 /// Rebuilt as a whole when the write-ahead file failed; a reader keeps the one that it began with.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub(crate) struct Live {
 
 #[derive(Debug)]
 struct State {
+    deletions: Arc<Deletions>,
     /// Oldest first; the last one grows.
     parts: Vec<Slot>,
     published: u64,
@@ -31,7 +34,7 @@ pub(crate) struct Slot {
 }
 
 impl Live {
-    pub(crate) fn new(index: Index, part: Part, published: u64) -> Self {
+    pub(crate) fn new(index: Index, part: Part, deletions: Deletions, published: u64) -> Self {
         let slot = Slot {
             part: Arc::new(part),
             last_seq: None,
@@ -39,6 +42,7 @@ impl Live {
         Self {
             index: RwLock::new(index),
             state: Mutex::new(State {
+                deletions: Arc::new(deletions),
                 parts: vec![slot],
                 published,
                 pins: BTreeMap::new(),
@@ -74,6 +78,15 @@ impl Live {
         let state = self.state();
         let slot = state.parts.first()?;
         Some((slot.part.clone(), slot.last_seq?))
+    }
+
+    /// The deletions in force.
+    pub(crate) fn deletions(&self) -> Arc<Deletions> {
+        self.state().deletions.clone()
+    }
+
+    pub(crate) fn change_deletions(&self, change: impl FnOnce(&mut Deletions)) {
+        change(Arc::make_mut(&mut self.state().deletions));
     }
 
     pub(crate) fn published(&self) -> u64 {
@@ -137,6 +150,7 @@ impl Live {
         View {
             live: self.clone(),
             parts: state.parts.clone(),
+            deletions: state.deletions.clone(),
             seq,
         }
     }
@@ -147,7 +161,18 @@ impl Live {
 pub(crate) struct View {
     pub(crate) live: Arc<Live>,
     pub(crate) parts: Vec<Slot>,
+    pub(crate) deletions: Arc<Deletions>,
     pub(crate) seq: u64,
+}
+
+impl View {
+    /// What is hidden of a part; the growing one was purged when each deletion came.
+    pub(crate) fn hidden(&self, slot: &Slot) -> HiddenSeries<'_> {
+        match slot.last_seq {
+            Some(last) => self.deletions.hiding(last, TimeRange::ALL),
+            None => HiddenSeries::default(),
+        }
+    }
 }
 
 impl Drop for View {

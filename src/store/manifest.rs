@@ -19,8 +19,9 @@ pub(crate) struct WindowRow {
     pub(crate) window: Window,
     /// The sequence number of the seal that wrote it.
     pub(crate) generation: u64,
-    pub(crate) samples: u64,
-    /// From the first to the last sample.
+    /// Deletions up to this sequence number hide nothing in it any more.
+    pub(crate) purged: u64,
+    /// Holds every sample; may be wider.
     pub(crate) range: TimeRange,
     /// In the order of their keys.
     pub(crate) blocks: Vec<BlockRow>,
@@ -31,12 +32,42 @@ pub(crate) struct BlockRow {
     pub(crate) metric: u32,
     pub(crate) first: SeriesId,
     pub(crate) last: SeriesId,
+    pub(crate) samples: u32,
+    pub(crate) bytes: u32,
     pub(crate) checksum: u64,
+}
+
+impl BlockRow {
+    /// redb gives a large value a run of pages that is a power of two long.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        const PAGE_BYTES: u64 = 4096;
+        match u64::from(self.bytes) + 40 {
+            bytes if bytes <= PAGE_BYTES => bytes,
+            bytes => bytes.next_power_of_two(),
+        }
+    }
 }
 
 impl WindowRow {
     pub(crate) fn key(&self) -> (u8, i64, u64) {
         (self.window.width as u8, self.window.number, self.generation)
+    }
+
+    pub(crate) fn samples(&self) -> u64 {
+        self.blocks
+            .iter()
+            .map(|block| u64::from(block.samples))
+            .sum()
+    }
+
+    /// What its blocks take in the file, in whole pages where they have pages of their own.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blocks.iter().map(BlockRow::page_bytes).sum()
+    }
+
+    /// Deletions with a larger sequence number hide samples in it.
+    pub(crate) fn hidden_from(&self) -> u64 {
+        self.generation.max(self.purged)
     }
 
     pub(crate) fn block_key(&self, block: &BlockRow) -> BlockKey {
@@ -50,7 +81,7 @@ impl WindowRow {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![KIND_FLOAT];
-        out.extend_from_slice(&self.samples.to_le_bytes());
+        out.extend_from_slice(&self.purged.to_le_bytes());
         out.extend_from_slice(&self.range.start().ms().to_le_bytes());
         out.extend_from_slice(&self.range.end().ms().to_le_bytes());
         out.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
@@ -58,6 +89,8 @@ impl WindowRow {
             out.extend_from_slice(&block.metric.to_le_bytes());
             out.extend_from_slice(&block.first.0.to_le_bytes());
             out.extend_from_slice(&block.last.0.to_le_bytes());
+            out.extend_from_slice(&block.samples.to_le_bytes());
+            out.extend_from_slice(&block.bytes.to_le_bytes());
             out.extend_from_slice(&block.checksum.to_le_bytes());
         }
         put_checksum(&mut out);
@@ -74,7 +107,7 @@ impl WindowRow {
         if bytes.u8()? != KIND_FLOAT {
             return Err(Malformed("is of an unknown kind"));
         }
-        let samples = bytes.u64()?;
+        let purged = bytes.u64()?;
         let start = Timestamp::from_ms(bytes.i64()?);
         let end = Timestamp::from_ms(bytes.i64()?);
         let count = bytes.u32()?;
@@ -84,13 +117,15 @@ impl WindowRow {
                 metric: bytes.u32()?,
                 first: SeriesId(bytes.u32()?),
                 last: SeriesId(bytes.u32()?),
+                samples: bytes.u32()?,
+                bytes: bytes.u32()?,
                 checksum: bytes.u64()?,
             });
         }
         Ok(Self {
             window: Window { width, number },
             generation,
-            samples,
+            purged,
             range: TimeRange::new(start, end).ok_or(Malformed("ends before it begins"))?,
             blocks,
         })
@@ -112,8 +147,24 @@ impl Manifest {
         Self { revision, rows }
     }
 
+    /// The manifest after a change.
+    pub(crate) fn with(&self, revision: u64, changed: Vec<WindowRow>) -> Self {
+        let is_changed =
+            |row: &Arc<WindowRow>| changed.iter().any(|other| other.key() == row.key());
+        let kept = self.rows.iter().filter(|row| !is_changed(row)).cloned();
+        let mut rows: Vec<_> = kept.collect();
+        let changed = changed.into_iter().filter(|row| !row.blocks.is_empty());
+        rows.extend(changed.map(Arc::new));
+        Self::new(revision, rows)
+    }
+
     pub(crate) fn samples(&self) -> u64 {
-        self.rows.iter().map(|row| row.samples).sum()
+        self.rows.iter().map(|row| row.samples()).sum()
+    }
+
+    /// What all blocks take in the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.rows.iter().map(|row| row.bytes()).sum()
     }
 }
 
@@ -126,12 +177,14 @@ mod tests {
         let row = WindowRow {
             window: Window::of(-1, Width::Day),
             generation: 9,
-            samples: 12,
+            purged: 12,
             range: TimeRange::new(Timestamp::MIN, Timestamp::from_ms(-1)).unwrap(),
             blocks: vec![BlockRow {
                 metric: 1,
                 first: SeriesId(2),
                 last: SeriesId(3),
+                samples: 5,
+                bytes: 6,
                 checksum: 4,
             }],
         };

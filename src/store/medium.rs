@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
@@ -25,7 +25,8 @@ pub(crate) trait Medium: fmt::Debug + Send + Sync {
     /// Opens a file for reading and writing, creating it when it is not there.
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
 
-    fn len(&self, name: &str) -> io::Result<u64>;
+    /// What a file takes on the disk, which is less than its length where it has holes.
+    fn allocated(&self, name: &str) -> io::Result<u64>;
 
     /// Replaces the name durably.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -91,8 +92,9 @@ impl Medium for Directory {
         Ok(Box::new(DiskFile(file)))
     }
 
-    fn len(&self, name: &str) -> io::Result<u64> {
-        Ok(std::fs::metadata(self.path.join(name))?.len())
+    fn allocated(&self, name: &str) -> io::Result<u64> {
+        // Blocks of 512 bytes, whatever the file system's own are.
+        Ok(std::fs::metadata(self.path.join(name))?.blocks() * 512)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::entry::Point;
 use super::live::Live;
-use super::{Error, Written};
+use super::{Error, Written, deletion};
 use crate::model::Batch;
 
 /// Samples and records that may wait; a larger batch waits for all of the room.
@@ -26,6 +26,10 @@ pub(crate) enum Request {
     Write(Intake, Reply<Written>),
     /// Seal what is published now.
     Seal(Reply<()>),
+    /// Hide every sample stored before; answers how many series that concerns.
+    Delete(deletion::Request, Reply<u64>),
+    /// Merge, purge and rewrite until there is nothing more to gain.
+    Settle(Reply<()>),
     /// The sealing thread is done with its job.
     Done(Result<(), Error>),
 }

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use redb::ReadTransaction;
-
+use super::column::visible;
 use super::data;
+use super::handle::Reading;
 use super::live::View;
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
@@ -61,7 +61,7 @@ impl Reader {
             series: live.index().len() as u64,
             head_samples: live.samples(),
             sealed_samples: self.shared.manifest().samples(),
-            file_bytes: self.shared.files.bytes()?,
+            file_bytes: self.shared.files.allocated()?,
         })
     }
 }
@@ -70,7 +70,7 @@ impl Reader {
 pub struct Snapshot {
     shared: Arc<Shared>,
     view: View,
-    transaction: ReadTransaction,
+    transaction: Reading,
     manifest: Arc<Manifest>,
     /// What is older is not served.
     cutoff: Option<Timestamp>,
@@ -104,12 +104,14 @@ impl Snapshot {
         let mut columns = Columns::new(wanted.len(), range, samples_max);
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
         for row in self.rows(range) {
+            let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
             blocks.each_chunk(row, &wanted, |position, block| {
-                columns.append_chunk(position, block)
+                let hidden = hidden.ranges(wanted[position].series);
+                columns.append_chunk(position, block, &hidden)
             })?;
         }
         for slot in &self.view.parts {
-            columns.append_head(slot, self.view.seq, &wanted)?;
+            columns.append_head(slot, self.view.seq, &wanted, &self.view.hidden(slot))?;
         }
         let index = self.view.live.index();
         let mut selected: Vec<Column> = wanted
@@ -277,10 +279,18 @@ impl Snapshot {
         for slot in self.view.parts.iter().rev() {
             let relative = slot.part.relative(self.view.seq);
             let columns = slot.part.columns();
+            let hidden = self.view.hidden(slot);
             missing.retain(|wanted| {
+                let hidden = hidden.ranges(wanted.series);
                 let found = columns.get(wanted.series).is_some_and(|column| {
-                    let (timestamps, _, mut late) = column.visible(range, relative);
-                    !timestamps.is_empty() || late.next().is_some()
+                    let (timestamps, _, late) = column.visible(range, relative);
+                    let is_hidden = |at| {
+                        hidden
+                            .iter()
+                            .any(|range| range.contains(Timestamp::from_ms(at)))
+                    };
+                    !visible(timestamps, range, &hidden).is_empty()
+                        || late.into_iter().any(|(at, _)| !is_hidden(at))
                 });
                 present.extend(found.then_some(wanted.series));
                 !found
@@ -292,8 +302,10 @@ impl Snapshot {
                 break;
             }
             let mut found = vec![false; missing.len()];
+            let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
             blocks.each_chunk(row, &missing, |position, block| {
-                found[position] = found[position] || block.has_sample(range)?;
+                let hidden = hidden.ranges(missing[position].series);
+                found[position] = found[position] || block.has_sample(range, &hidden)?;
                 Ok(())
             })?;
             let mut found = found.into_iter();

@@ -1,10 +1,12 @@
 //! What the files hold, as the state that readers and the writer go on from: at start, and after a
 //! failure of the write-ahead file.
 
+use std::sync::Arc;
+
 use super::files::Files;
 use super::head::Part;
 use super::live::Live;
-use super::{Error, data, wal};
+use super::{Error, data, deletion, wal};
 
 /// The state that the files hold.
 pub(crate) struct Recovered {
@@ -23,6 +25,9 @@ impl Recovered {
                 data::load_index(&transaction)?,
             ))
         })?;
+        let mut deletions = files
+            .data
+            .contain(|| deletion::load(&transaction, &index))??;
         let part = Part::new(applied + 1);
         let mut row_bytes = 0;
         let published = wal::replay(&files.wal, applied, |seq, bytes, entry| {
@@ -52,11 +57,24 @@ impl Recovered {
             for mutation in &entry.mutations {
                 // Nobody reads yet: only the last version is kept.
                 part.mutate(seq, mutation, seq);
+                match deletion::of_mutation(mutation) {
+                    None => {}
+                    Some((of, Ok(None))) => deletions.remove(of),
+                    Some((_, Ok(Some(request)))) => {
+                        let deletion = request.resolve(seq, &index);
+                        part.purge(&deletion);
+                        deletions.push(Arc::new(deletion));
+                    }
+                    Some((_, Err(error))) => {
+                        let detail = format!("row {seq}: {error}");
+                        return Err(redb::Error::Corrupted(detail));
+                    }
+                }
             }
             Ok(())
         })?;
         Ok(Self {
-            live: Live::new(index, part, published),
+            live: Live::new(index, part, deletions, published),
             applied,
             row_bytes,
         })

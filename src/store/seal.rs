@@ -1,38 +1,21 @@
 //! Sealing: a frozen part of the head becomes blocks, in one transaction with the series, symbols and
-//! records as of its last sequence number.
-//!
-//! Runs on a thread of its own, the only one that writes the data file; the head stays readable until
-//! the writer hears that it is done. Whole windows past the retention are dropped here too. Merging
-//! windows belongs here, between two seals.
+//! records as of its last sequence number. The head stays readable until the writer hears that it is
+//! done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
-use super::block::{BLOCK_BYTES, Block, BlockBuilder, BlockKey};
+use super::assemble::{Assembled, Assembly};
 use super::data::{self, Definitions, Sealed};
-use super::handle::panic_text;
 use super::head::{HeadColumn, Part};
 use super::live::Live;
-use super::manifest::{BlockRow, Manifest, WindowRow};
-use super::queue::Request;
+use super::upkeep;
 use super::window::{Width, Window};
 use super::{Error, Shared};
-use crate::model::{SeriesId, TimeRange, Timestamp};
+use crate::model::Timestamp;
 
 /// A day of one series with fewer samples than one a minute is sparse.
 const SPARSE_SAMPLES: u64 = 24 * 60;
-
-/// What the sealing thread is asked to do.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Seal(SealJob),
-    /// Drop the windows whose last sample is before this.
-    Retain(Timestamp),
-    /// Open the data file again after an error.
-    Reopen,
-}
 
 #[derive(Debug)]
 pub(crate) struct SealJob {
@@ -45,27 +28,8 @@ pub(crate) struct SealJob {
     pub(crate) symbols: usize,
 }
 
-/// The sealing thread: one job after the other until the writer hangs up.
-pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        let result = catch_unwind(AssertUnwindSafe(|| match &job {
-            Job::Seal(job) => seal(shared, job),
-            Job::Retain(cutoff) => retain(shared, *cutoff),
-            Job::Reopen => reopen(shared).map(|_applied| ()),
-        }));
-        // The writer waits for the report, whatever happened.
-        let result = result.unwrap_or_else(|panic| {
-            let detail = panic_text(&*panic);
-            Err(shared.files.data.corrupt(format!("not sealed: {detail}")))
-        });
-        // A queue that was closed has nobody left who would want to know.
-        if shared.queue.post(Request::Done(result)).is_err() {
-            return;
-        }
-    }
-}
-
-fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
+/// Seals a part, unless that was done already.
+pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     let data = &shared.files.data;
     let transaction = data.begin_read()?;
     if data.contain(|| data::applied(&transaction))? >= job.seq {
@@ -104,13 +68,12 @@ fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     let written = data.write(|transaction| data::write_seal(transaction, &sealed, revision));
     match written {
         Ok(()) => {
-            let added = sealed.windows.into_iter().map(|(row, _)| Arc::new(row));
-            let rows = manifest.rows.iter().cloned().chain(added).collect();
-            shared.set_manifest(Manifest::new(revision, rows));
+            let added = sealed.windows.into_iter().map(|(row, _)| row);
+            shared.set_manifest(manifest.with(revision, added.collect()));
             Ok(())
         }
         Err(error) => {
-            if reopen(shared)? >= job.seq {
+            if upkeep::reopen(shared)? >= job.seq {
                 Ok(())
             } else {
                 Err(error)
@@ -119,62 +82,14 @@ fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     }
 }
 
-/// Opens the data file again and answers what is in it: after an error of a commit only the file itself
-/// can tell what became of it.
-fn reopen(shared: &Shared) -> Result<u64, Error> {
-    let data = &shared.files.data;
-    data.reopen()
-        .map_err(|source| Error::Recovering { source })?;
-    let transaction = data.begin_read()?;
-    let (applied, manifest) = data.contain(|| {
-        Ok((
-            data::applied(&transaction)?,
-            data::load_manifest(&transaction)?,
-        ))
-    })?;
-    shared.set_manifest(manifest);
-    Ok(applied)
-}
-
-/// Drops whole windows that nobody may read any more.
-fn retain(shared: &Shared, cutoff: Timestamp) -> Result<(), Error> {
-    let manifest = shared.manifest();
-    let (old, kept): (Vec<_>, Vec<_>) = manifest
-        .rows
-        .iter()
-        .cloned()
-        .partition(|row| row.range.end() < cutoff);
-    if old.is_empty() {
-        return Ok(());
-    }
-    let revision = manifest.revision + 1;
-    let dropped = shared
-        .files
-        .data
-        .write(|transaction| data::drop_windows(transaction, &old, revision));
-    match dropped {
-        Ok(()) => {
-            shared.set_manifest(Manifest::new(revision, kept));
-            Ok(())
-        }
-        // Nothing hangs on the outcome: what is still there is dropped the next time.
-        Err(error) => reopen(shared).and(Err(error)),
-    }
-}
-
 /// The blocks of a part, by window; `metrics` are those of its columns.
-fn build(
-    part: &Part,
-    metrics: &[u32],
-    generation: u64,
-    now: Timestamp,
-) -> Vec<(WindowRow, Vec<Block>)> {
+fn build(part: &Part, metrics: &[u32], generation: u64, now: Timestamp) -> Vec<Assembled> {
     let columns = part.columns();
     let mut order: Vec<(u32, &HeadColumn)> = metrics.iter().copied().zip(columns.iter()).collect();
     order.sort_unstable_by_key(|(metric, column)| (*metric, column.series));
     let sparse = sparse_days(columns.iter(), now);
 
-    let mut windows: BTreeMap<Window, WindowBuilder> = BTreeMap::new();
+    let mut windows: BTreeMap<Window, Assembly> = BTreeMap::new();
     let (mut timestamps, mut values) = (Vec::new(), Vec::new());
     for (metric, column) in order {
         timestamps.clear();
@@ -192,7 +107,7 @@ fn build(
             let end = start + timestamps[start..].partition_point(|&at| at <= end_ms);
             windows
                 .entry(window)
-                .or_insert_with(|| WindowBuilder::new(window, generation))
+                .or_insert_with(|| Assembly::new(window, generation))
                 .add(
                     metric,
                     column.series,
@@ -202,7 +117,7 @@ fn build(
             start = end;
         }
     }
-    windows.into_values().map(WindowBuilder::finish).collect()
+    windows.into_values().filter_map(Assembly::finish).collect()
 }
 
 /// The days long past in which series have so few samples that two hours of them make no chunk.
@@ -225,72 +140,4 @@ fn sparse_days<'a>(columns: impl Iterator<Item = &'a HeadColumn>, now: Timestamp
         .filter(|(_, (samples, series))| samples / series < SPARSE_SAMPLES)
         .map(|(day, _)| day)
         .collect()
-}
-
-/// Collects the blocks of one window.
-struct WindowBuilder {
-    window: Window,
-    generation: u64,
-    range: Option<TimeRange>,
-    current: Option<BlockBuilder>,
-    blocks: Vec<Block>,
-}
-
-impl WindowBuilder {
-    fn new(window: Window, generation: u64) -> Self {
-        Self {
-            window,
-            generation,
-            range: None,
-            current: None,
-            blocks: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, metric: u32, series: SeriesId, timestamps: &[i64], values: &[f64]) {
-        let (first, last) = (timestamps[0], timestamps[timestamps.len() - 1]);
-        let (start, end) = (Timestamp::from_ms(first), Timestamp::from_ms(last));
-        let (start, end) = self.range.map_or((start, end), |range| {
-            (range.start().min(start), range.end().max(end))
-        });
-        self.range = TimeRange::new(start, end);
-        if let Some(current) = &mut self.current
-            && current.metric() == metric
-            && current.try_add(series, timestamps, values, BLOCK_BYTES)
-        {
-            return;
-        }
-        self.blocks
-            .extend(self.current.take().map(BlockBuilder::finish));
-        let mut next = BlockBuilder::new(BlockKey {
-            window: self.window,
-            generation: self.generation,
-            metric,
-            first: series,
-        });
-        next.try_add(series, timestamps, values, BLOCK_BYTES);
-        self.current = Some(next);
-    }
-
-    fn finish(mut self) -> (WindowRow, Vec<Block>) {
-        self.blocks
-            .extend(self.current.take().map(BlockBuilder::finish));
-        let row = WindowRow {
-            window: self.window,
-            generation: self.generation,
-            samples: self.blocks.iter().map(|block| block.samples).sum(),
-            range: self.range.expect("a window is made for its first samples"),
-            blocks: self
-                .blocks
-                .iter()
-                .map(|block| BlockRow {
-                    metric: block.key.metric,
-                    first: block.key.first,
-                    last: block.last,
-                    checksum: block.checksum,
-                })
-                .collect(),
-        };
-        (row, self.blocks)
-    }
 }

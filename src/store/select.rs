@@ -8,7 +8,9 @@ use redb::ReadTransaction;
 use super::Error;
 use super::block::BlockReader;
 use super::bytes::Malformed;
+use super::column::{MergedColumn, visible, within};
 use super::data::{self, Blocks};
+use super::deletion::HiddenSeries;
 use super::handle::Handle;
 use super::live::Slot;
 use super::manifest::WindowRow;
@@ -123,16 +125,16 @@ impl<'a> ChunkView<'a> {
             .unwrap_or(TimeRange::ALL)
     }
 
-    pub(crate) fn has_sample(self, range: TimeRange) -> Result<bool, Fault> {
+    pub(crate) fn has_sample(self, range: TimeRange, hidden: &[TimeRange]) -> Result<bool, Fault> {
         let span = self.span();
         if !span.overlaps(range) {
             return Ok(false);
         }
-        if range.contains(span.start()) || range.contains(span.end()) {
+        if hidden.is_empty() && (range.contains(span.start()) || range.contains(span.end())) {
             return Ok(true);
         }
         let timestamps = self.reader.timestamps(self.bytes, self.chunk)?;
-        Ok(!within(timestamps, range).is_empty())
+        Ok(!visible(timestamps, range, hidden).is_empty())
     }
 
     fn samples(self) -> Result<(&'a [i64], &'a [f64]), Malformed> {
@@ -140,16 +142,9 @@ impl<'a> ChunkView<'a> {
     }
 }
 
-/// Where the timestamps of a range lie.
-fn within(timestamps: &[i64], range: TimeRange) -> std::ops::Range<usize> {
-    let start = timestamps.partition_point(|&at| at < range.start().ms());
-    let end = timestamps.partition_point(|&at| at <= range.end().ms());
-    start..end
-}
-
 /// The columns of a selection while they are read.
 pub(crate) struct Columns {
-    list: Vec<Growing>,
+    list: Vec<MergedColumn>,
     range: TimeRange,
     samples: usize,
     samples_max: usize,
@@ -158,7 +153,7 @@ pub(crate) struct Columns {
 impl Columns {
     pub(crate) fn new(count: usize, range: TimeRange, samples_max: usize) -> Self {
         Self {
-            list: (0..count).map(|_| Growing::default()).collect(),
+            list: (0..count).map(|_| MergedColumn::default()).collect(),
             range,
             samples: 0,
             samples_max,
@@ -169,14 +164,31 @@ impl Columns {
         &mut self,
         position: usize,
         chunk: ChunkView<'_>,
+        hidden: &[TimeRange],
     ) -> Result<(), Fault> {
         if !chunk.span().overlaps(self.range) {
             return Ok(());
         }
         let (timestamps, values) = chunk.samples()?;
-        let range = within(timestamps, self.range);
-        self.append(position, &timestamps[range.clone()], &values[range])
+        self.append_visible(position, timestamps, values, hidden)
             .map_err(Fault::Error)
+    }
+
+    fn append_visible(
+        &mut self,
+        position: usize,
+        timestamps: &[i64],
+        values: &[f64],
+        hidden: &[TimeRange],
+    ) -> Result<(), Error> {
+        if hidden.is_empty() {
+            let range = within(timestamps, self.range);
+            return self.append(position, &timestamps[range.clone()], &values[range]);
+        }
+        for range in visible(timestamps, self.range, hidden) {
+            self.append(position, &timestamps[range.clone()], &values[range])?;
+        }
+        Ok(())
     }
 
     pub(crate) fn append_head(
@@ -184,6 +196,7 @@ impl Columns {
         slot: &Slot,
         seq: u64,
         wanted: &[Wanted],
+        hidden: &HiddenSeries<'_>,
     ) -> Result<(), Error> {
         let relative = slot.part.relative(seq);
         let (mut late_timestamps, mut late_values) = (Vec::new(), Vec::new());
@@ -194,15 +207,16 @@ impl Columns {
                 let Some(column) = columns.get(wanted.series) else {
                     continue;
                 };
+                let hidden = hidden.ranges(wanted.series);
                 let (timestamps, values, late) = column.visible(self.range, relative);
-                self.append(position, timestamps, values)?;
+                self.append_visible(position, timestamps, values, &hidden)?;
                 late_timestamps.clear();
                 late_values.clear();
                 for (timestamp_ms, value) in late {
                     late_timestamps.push(timestamp_ms);
                     late_values.push(value);
                 }
-                self.append(position, &late_timestamps, &late_values)?;
+                self.append_visible(position, &late_timestamps, &late_values, &hidden)?;
             }
         }
         Ok(())
@@ -210,8 +224,10 @@ impl Columns {
 
     /// Timestamps and values, by position.
     pub(crate) fn into_columns(self) -> impl Iterator<Item = (Vec<Timestamp>, Vec<f64>)> {
-        let columns = self.list.into_iter();
-        columns.map(|column| (column.timestamps, column.values))
+        self.list.into_iter().map(|column| {
+            let timestamps = column.timestamps.into_iter().map(Timestamp::from_ms);
+            (timestamps.collect(), column.values)
+        })
     }
 
     fn append(&mut self, position: usize, timestamps: &[i64], values: &[f64]) -> Result<(), Error> {
@@ -225,62 +241,5 @@ impl Columns {
             });
         }
         Ok(())
-    }
-}
-
-#[derive(Debug, Default)]
-struct Growing {
-    timestamps: Vec<Timestamp>,
-    values: Vec<f64>,
-}
-
-impl Growing {
-    /// Adds samples that rise strictly; where there is one for the timestamp already, that one stays.
-    fn append(&mut self, timestamps: &[i64], values: &[f64]) {
-        let Some(&first) = timestamps.first() else {
-            return;
-        };
-        let first = Timestamp::from_ms(first);
-        if self.timestamps.last().is_none_or(|&last| last < first) {
-            self.timestamps
-                .extend(timestamps.iter().map(|&at| Timestamp::from_ms(at)));
-            self.values.extend_from_slice(values);
-            return;
-        }
-        // Only what is not before the new samples has to move.
-        let start = self.timestamps.partition_point(|&at| at < first);
-        let old_timestamps = self.timestamps.split_off(start);
-        let old_values = self.values.split_off(start);
-        let mut old = old_timestamps.into_iter().zip(old_values).peekable();
-        let new = timestamps.iter().map(|&at| Timestamp::from_ms(at));
-        for (timestamp, &value) in new.zip(values) {
-            while let Some((at, value)) = old.next_if(|&(at, _)| at < timestamp) {
-                self.timestamps.push(at);
-                self.values.push(value);
-            }
-            let there = old.next_if(|&(at, _)| at == timestamp);
-            self.timestamps.push(timestamp);
-            self.values.push(there.map_or(value, |(_, there)| there));
-        }
-        for (at, value) in old {
-            self.timestamps.push(at);
-            self.values.push(value);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_two_samples_for_one_timestamp_the_first_stays() {
-        let mut column = Growing::default();
-        column.append(&[10, 20, 30], &[1.0, 2.0, 3.0]);
-        column.append(&[15, 20, 40], &[1.5, 9.0, 4.0]);
-        column.append(&[5], &[0.5]);
-        let timestamps: Vec<i64> = column.timestamps.iter().map(|at| at.ms()).collect();
-        assert_eq!(timestamps, [5, 10, 15, 20, 30, 40]);
-        assert_eq!(column.values, [0.5, 1.0, 1.5, 2.0, 3.0, 4.0]);
     }
 }

@@ -5,23 +5,35 @@
 //! head rebuilt from it before anything else is accepted. It also says when to seal; the sealing itself
 //! is another thread's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::accept::Group;
+use super::deletion::Deletions;
+use super::entry::Entry;
 use super::live::Live;
 use super::queue::{Intake, Reply, Request};
 use super::recover::Recovered;
-use super::seal::{Job, SealJob};
-use super::{Error, Shared, Written, wal};
+use super::seal::SealJob;
+use super::upkeep::{Job, Kind};
+use super::{Error, Shared, Written, deletion, merge, wal};
+use crate::model::Mutation;
 
 /// How often the writer looks at the clock when nothing is queued.
 const TICK: Duration = Duration::from_secs(1);
 /// How often windows past the retention are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// How often merging is thought of when nothing was sealed.
+const MERGE_INTERVAL: Duration = Duration::from_secs(10);
+/// After a seal, so long nothing more may come for the windows that it wrote to.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// Dead bytes that are not worth writing the data file anew.
+const REWRITE_BYTES_MIN: u64 = 1 << 20;
+/// An empty write-ahead file of this size is replaced.
+const WAL_RENEWED_BYTES: u64 = 8 << 20;
 /// Pauses after a failure: doubled each time from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -36,12 +48,24 @@ pub(crate) struct WriterThread {
     row_bytes: u64,
     /// When the growing part got its first row.
     active_since: Option<Duration>,
-    is_sealing: bool,
+    /// What the other thread is doing.
+    running: Option<Kind>,
     sealing_pause: Pause,
     /// Who waits for everything up to a sequence number to be sealed.
     seal_waiters: Vec<(u64, Reply<()>)>,
+    /// Who waits for everything to be merged.
+    settle_waiters: Vec<Reply<()>>,
     applied: u64,
     retained_at: Duration,
+    sealed_at: Duration,
+    /// When there was last nothing to merge, and in which state of the data file.
+    merged_at: Duration,
+    merged_revision: Option<u64>,
+    merging_day: Option<i64>,
+    /// Days in which a block turned out to be damaged; they are left as they are.
+    damaged_days: BTreeSet<i64>,
+    /// What the data file took after it was last written anew.
+    rewritten_bytes: u64,
     failure: Option<Arc<Error>>,
     failure_pause: Pause,
     /// What was last stored of each metric: sources repeat it every minute.
@@ -61,11 +85,18 @@ impl WriterThread {
             next_seq: shared.live().published() + 1,
             row_bytes,
             active_since: (row_bytes > 0).then_some(retained_at),
-            is_sealing: false,
+            running: None,
             sealing_pause: Pause::default(),
             seal_waiters: Vec::new(),
+            settle_waiters: Vec::new(),
             applied,
             retained_at,
+            sealed_at: retained_at,
+            merged_at: retained_at,
+            merged_revision: None,
+            merging_day: None,
+            damaged_days: BTreeSet::new(),
+            rewritten_bytes: 0,
             failure: None,
             failure_pause: Pause::default(),
             metadata: HashMap::new(),
@@ -78,11 +109,12 @@ impl WriterThread {
         // Should this thread ever die, nobody is to wait for an answer.
         let shared = self.shared.clone();
         let _abandon = Abandon(&shared);
-        while let Some(requests) = shared.queue.take(TICK, self.is_sealing) {
+        while let Some(requests) = shared.queue.take(TICK, self.running.is_some()) {
             self.handle(requests);
             self.tick();
         }
-        for (_, reply) in self.seal_waiters.drain(..) {
+        let seal_waiters = self.seal_waiters.drain(..).map(|(_, reply)| reply);
+        for reply in seal_waiters.chain(self.settle_waiters.drain(..)) {
             answer(reply, Err(Error::Closed));
         }
     }
@@ -98,6 +130,11 @@ impl WriterThread {
                     let published = self.shared.live().published();
                     self.seal_waiters.push((published, reply));
                 }
+                Request::Delete(request, reply) => {
+                    self.write(std::mem::take(&mut writes));
+                    answer(reply, self.delete(&request));
+                }
+                Request::Settle(reply) => self.settle_waiters.push(reply),
                 Request::Done(result) => self.job_done(result),
             }
         }
@@ -110,7 +147,7 @@ impl WriterThread {
         self.answer_sealed();
         let now = self.shared.clock.monotonic();
         // What failed before, be it the writing or the reading of a block, waits out its pause.
-        if self.is_sealing || self.failure.is_some() || !self.sealing_pause.is_over(now) {
+        if self.running.is_some() || self.failure.is_some() || !self.sealing_pause.is_over(now) {
             return;
         }
         if self.shared.files.data.needs_reopening() {
@@ -118,20 +155,82 @@ impl WriterThread {
             return;
         }
         self.seal_if_due(now);
-        if !self.is_sealing
-            && let Some(cutoff) = self.shared.cutoff()
+        if self.running.is_some() {
+            return;
+        }
+        if let Some(cutoff) = self.shared.cutoff()
             && now.saturating_sub(self.retained_at) >= RETENTION_INTERVAL
         {
             self.retained_at = now;
             self.start(Job::Retain(cutoff));
+            return;
         }
+        self.merge_if_due(now);
+    }
+
+    /// Merges what there is to merge; then, when too much of the file is dead, has it written anew.
+    fn merge_if_due(&mut self, now: Duration) {
+        let is_asked = !self.settle_waiters.is_empty();
+        let revision = self.shared.manifest().revision;
+        let is_unchanged = self.merged_revision == Some(revision);
+        if !is_asked && is_unchanged && now.saturating_sub(self.merged_at) < MERGE_INTERVAL {
+            return;
+        }
+        self.end_deletions();
+        let is_quiet = now.saturating_sub(self.sealed_at) >= SETTLED_AFTER;
+        let moment = merge::Moment {
+            now: self.shared.clock.now(),
+            applied: self.applied,
+            settled: if is_asked || is_quiet {
+                u64::MAX
+            } else {
+                self.applied.saturating_sub(1)
+            },
+            merges_days: merge::Moment::merges_days(self.shared.options.retention),
+        };
+        let manifest = self.shared.manifest();
+        let deletions = self.shared.live().deletions();
+        if let Some(plan) = merge::plan(&manifest, &deletions, &self.damaged_days, moment) {
+            self.merging_day = Some(plan.day());
+            self.start(Job::Merge {
+                plan,
+                deletions: Deletions::clone(&deletions),
+                applied: self.applied,
+            });
+            return;
+        }
+        self.merged_revision = Some(revision);
+        self.merged_at = now;
+        if (is_asked || is_quiet) && self.is_rewrite_due() {
+            self.start(Job::Rewrite);
+            return;
+        }
+        for reply in self.settle_waiters.drain(..) {
+            answer(reply, Ok(()));
+        }
+    }
+
+    /// Whether a good part of the data file is dead, and more so than after it was last written anew.
+    fn is_rewrite_due(&mut self) -> bool {
+        let (Ok(allocated), Ok(live)) =
+            (self.shared.files.data.allocated(), self.shared.live_bytes())
+        else {
+            return false;
+        };
+        let useful = live.max(self.rewritten_bytes);
+        let is_due = allocated > useful + useful / 4 + REWRITE_BYTES_MIN;
+        if !is_due && allocated < self.rewritten_bytes {
+            self.rewritten_bytes = allocated;
+        }
+        is_due
     }
 
     fn write(&mut self, writes: Vec<(Intake, Reply<Written>)>) {
         if writes.is_empty() {
             return;
         }
-        if let Err(refusal) = self.admit(&writes) {
+        let bytes = writes.iter().map(|(intake, _)| row_bytes(intake)).sum();
+        if let Err(refusal) = self.admit(bytes) {
             for (_, reply) in writes {
                 answer(reply, Err(refusal.clone().into()));
             }
@@ -150,21 +249,14 @@ impl WriterThread {
         }
         let entry = group.into_entry();
         if !entry.is_empty() {
-            let row = entry.encode(self.next_seq);
-            if let Err(error) = wal::append(&self.shared.files.wal, self.next_seq, &row) {
-                let source = Arc::new(error);
+            if let Err(source) = self.append(&entry) {
                 for (_, reply) in accepted {
                     let source = source.clone();
                     answer(reply, Err(Error::Uncertain { source }));
                 }
-                self.fail(source);
                 return;
             }
-            live.publish(self.next_seq);
-            self.next_seq += 1;
-            self.row_bytes += row.len() as u64;
-            let now = self.shared.clock.monotonic();
-            self.active_since.get_or_insert(now);
+            live.publish(self.next_seq - 1);
         }
         let seq = self.next_seq - 1;
         for (written, reply) in accepted {
@@ -172,8 +264,70 @@ impl WriterThread {
         }
     }
 
+    /// Makes an entry durable; whoever asked publishes it. After an error it may be so or not, and the
+    /// store recovers before anything else.
+    fn append(&mut self, entry: &Entry) -> Result<(), Arc<Error>> {
+        let row = entry.encode(self.next_seq);
+        if let Err(error) = wal::append(&self.shared.files.wal, self.next_seq, &row) {
+            let source = Arc::new(error);
+            self.fail(source.clone());
+            return Err(source);
+        }
+        self.next_seq += 1;
+        self.row_bytes += row.len() as u64;
+        let now = self.shared.clock.monotonic();
+        self.active_since.get_or_insert(now);
+        Ok(())
+    }
+
+    /// Hides every sample committed before, and answers how many series that concerns.
+    fn delete(&mut self, request: &deletion::Request) -> Result<u64, Error> {
+        self.admit(0)?;
+        let live = self.shared.live();
+        let seq = self.next_seq;
+        let deletion = request.resolve(seq, &live.index());
+        let count = deletion.series.len() as u64;
+        if count == 0 {
+            return Ok(0);
+        }
+        self.record(request.mutation(seq))
+            .map_err(|source| Error::Uncertain { source })?;
+        live.active().purge(&deletion);
+        live.change_deletions(|deletions| deletions.push(Arc::new(deletion)));
+        live.publish(seq);
+        Ok(count)
+    }
+
+    /// Commits the change of one record of the store's own; whoever asked publishes it.
+    fn record(&mut self, mutation: Mutation) -> Result<(), Arc<Error>> {
+        let live = self.shared.live();
+        live.active()
+            .mutate(self.next_seq, &mutation, live.oldest());
+        self.append(&Entry {
+            mutations: vec![mutation],
+            ..Entry::default()
+        })
+    }
+
+    /// Ends the deletions that nothing older than them is left of.
+    fn end_deletions(&mut self) {
+        let live = self.shared.live();
+        let deletions = live.deletions();
+        if deletions.is_empty() || self.failure.is_some() {
+            return;
+        }
+        let manifest = self.shared.manifest();
+        for seq in deletions.done(self.applied, &manifest.rows) {
+            if self.record(deletion::end(seq)).is_err() {
+                return;
+            }
+            live.change_deletions(|deletions| deletions.remove(seq));
+            live.publish(self.next_seq - 1);
+        }
+    }
+
     /// Whether a group may be begun; otherwise what everybody in it is told.
-    fn admit(&self, writes: &[(Intake, Reply<Written>)]) -> Result<(), Refusal> {
+    fn admit(&self, bytes: u64) -> Result<(), Refusal> {
         if let Some(source) = &self.failure {
             return Err(Refusal::Recovering(source.clone()));
         }
@@ -185,7 +339,6 @@ impl WriterThread {
                 max_bytes,
             });
         }
-        let bytes = writes.iter().map(|(intake, _)| row_bytes(intake)).sum();
         self.shared.check_space(bytes).map_err(|error| match error {
             Error::DiskFull {
                 path,
@@ -213,7 +366,7 @@ impl WriterThread {
     /// is under way: what it seals would be in the rebuilt head as well.
     fn recover_if_due(&mut self) {
         let now = self.shared.clock.monotonic();
-        if self.failure.is_none() || self.is_sealing || !self.failure_pause.is_over(now) {
+        if self.failure.is_none() || self.running.is_some() || !self.failure_pause.is_over(now) {
             return;
         }
         match self.recover() {
@@ -280,37 +433,63 @@ impl WriterThread {
 
     fn start(&mut self, job: Job) {
         // The thread takes one job at a time and is idle now, so there is room.
-        self.is_sealing = self.jobs.try_send(job).is_ok();
+        let kind = job.kind();
+        self.running = self.jobs.try_send(job).is_ok().then_some(kind);
     }
 
     fn job_done(&mut self, result: Result<(), Error>) {
-        self.is_sealing = false;
+        let done = self.running.take();
         match result.and_then(|()| self.shared.applied()) {
             Ok(applied) => {
                 self.sealing_pause = Pause::default();
+                if done == Some(Kind::Rewrite) {
+                    self.rewritten_bytes = self.shared.files.data.allocated().unwrap_or(0);
+                }
                 if applied > self.applied {
-                    self.applied = applied;
-                    self.shared.live().release(applied);
-                    if self.failure.is_none()
-                        && let Err(error) = wal::cut(&self.shared.files.wal, applied)
-                    {
-                        self.fail(Arc::new(error));
-                    }
+                    self.sealed(applied);
                 }
             }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "not sealed, trying again"
+                    job = done.map(Kind::name),
+                    "data file not written, trying again"
                 );
+                if done == Some(Kind::Merge) && matches!(error, Error::Corrupt { .. }) {
+                    self.damaged_days.extend(self.merging_day);
+                }
                 self.sealing_pause.extend(self.shared.clock.monotonic());
                 let source = Arc::new(error);
-                for (_, reply) in self.seal_waiters.drain(..) {
+                let seal_waiters = self.seal_waiters.drain(..).map(|(_, reply)| reply);
+                for reply in seal_waiters.chain(self.settle_waiters.drain(..)) {
                     let source = source.clone();
                     answer(reply, Err(Error::NotSealed { source }));
                 }
             }
         }
+    }
+
+    /// Lets go of what is in the data file now.
+    fn sealed(&mut self, applied: u64) {
+        self.applied = applied;
+        self.sealed_at = self.shared.clock.monotonic();
+        let live = self.shared.live();
+        live.release(applied);
+        if self.failure.is_some() {
+            return;
+        }
+        let cut = self.cut(live.published() == applied);
+        if let Err(error) = cut {
+            self.fail(Arc::new(error));
+        }
+    }
+
+    fn cut(&self, is_all: bool) -> Result<(), Error> {
+        let files = &self.shared.files;
+        if is_all && files.wal.allocated()? >= WAL_RENEWED_BYTES {
+            return files.renew_wal();
+        }
+        wal::cut(&files.wal, self.applied)
     }
 
     fn answer_sealed(&mut self) {

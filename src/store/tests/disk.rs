@@ -133,7 +133,7 @@ impl Medium for Disk {
         }))
     }
 
-    fn len(&self, name: &str) -> io::Result<u64> {
+    fn allocated(&self, name: &str) -> io::Result<u64> {
         let state = self.operate()?;
         let file = *state.image.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(state.image.files[file].len() as u64)

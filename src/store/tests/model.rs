@@ -13,8 +13,13 @@ const NOW_MS: i64 = 1_700_000_000_000;
 #[derive(Clone, Debug)]
 enum Operation {
     Write(Vec<(u8, i64, f64)>),
+    /// The same by the way that makes no label sets.
+    Append(Vec<(u8, i64, f64)>),
+    /// Of one series, or of one metric's.
+    Delete(Option<u8>, i64, i64),
     Record(u8, Option<u8>),
     Seal,
+    Settle,
     Restart,
 }
 
@@ -29,12 +34,21 @@ fn any_timestamp() -> impl Strategy<Value = i64> {
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
-    let value = prop_oneof![
-        (0i32..20).prop_map(f64::from),
-        any::<u64>().prop_map(f64::from_bits),
-    ];
+    let value = || {
+        prop_oneof![
+            (0i32..20).prop_map(f64::from),
+            any::<u64>().prop_map(f64::from_bits),
+        ]
+    };
+    let samples = || prop::collection::vec((0u8..6, any_timestamp(), value()), 1..40);
+    let deletion = (prop::option::of(0u8..6), any_timestamp(), any_timestamp());
     prop_oneof![
-        10 => prop::collection::vec((0u8..6, any_timestamp(), value), 1..40).prop_map(Operation::Write),
+        5 => samples().prop_map(Operation::Write),
+        5 => samples().prop_map(Operation::Append),
+        2 => deletion.prop_map(|(series, left, right)| {
+            Operation::Delete(series, left.min(right), left.max(right))
+        }),
+        1 => Just(Operation::Settle),
         3 => (0u8..5, any::<Option<u8>>()).prop_map(|(key, value)| Operation::Record(key, value)),
         2 => Just(Operation::Seal),
         1 => Just(Operation::Restart),
@@ -57,6 +71,14 @@ fn labels(series: u8) -> Labels {
 struct Model {
     samples: BTreeMap<Labels, BTreeMap<i64, u64>>,
     records: BTreeMap<Vec<u8>, u8>,
+}
+
+impl Model {
+    /// The first sample for a timestamp wins, be it sealed or not.
+    fn keep(&mut self, labels: Labels, at: i64, value: f64) {
+        let column = self.samples.entry(labels).or_default();
+        column.entry(at).or_insert(value.to_bits());
+    }
 }
 
 fn check(store: &Store, model: &Model, range: TimeRange) {
@@ -123,13 +145,41 @@ proptest! {
                     let mut batch = Batch::default();
                     for &(series, at, value) in &samples {
                         batch.push(labels(series), Sample::new(Timestamp::from_ms(at), value));
-                        // The first sample for a timestamp wins, be it sealed or not.
-                        let column = model.samples.entry(labels(series)).or_default();
-                        column.entry(at).or_insert(value.to_bits());
+                        model.keep(labels(series), at, value);
                     }
                     let written = store.writer().write_blocking(batch).unwrap();
                     prop_assert_eq!(written.accepted + written.rejected, samples.len() as u64);
                 }
+                Operation::Append(samples) => {
+                    let mut append = store.writer().append();
+                    let mut fill = append.fill();
+                    for &(series, at, value) in &samples {
+                        let labels = labels(series);
+                        let pairs: Vec<_> =
+                            labels.iter().map(|label| (&*label.name, &*label.value)).collect();
+                        fill.series(&pairs).unwrap();
+                        fill.push(Sample::new(Timestamp::from_ms(at), value));
+                        model.keep(labels.clone(), at, value);
+                    }
+                    drop(fill);
+                    let written = block_on(append.commit()).unwrap();
+                    prop_assert_eq!(written.accepted + written.rejected, samples.len() as u64);
+                }
+                Operation::Delete(series, start, end) => {
+                    let matcher = match series {
+                        Some(series) => Matcher::equal("series", series.to_string()),
+                        None => Matcher::equal("__name__", "odd"),
+                    };
+                    let range =
+                        TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap();
+                    block_on(store.writer().delete(vec![vec![matcher.clone()]], range)).unwrap();
+                    for (labels, samples) in &mut model.samples {
+                        if matcher.matches(labels.value(&matcher.name)) {
+                            samples.retain(|at, _| !(start..=end).contains(at));
+                        }
+                    }
+                }
+                Operation::Settle => store.settle().unwrap(),
                 Operation::Record(key, value) => {
                     let mutation = match value {
                         Some(value) => TABLE.put([key], &value),
