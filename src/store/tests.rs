@@ -4,5 +4,6 @@ mod behaviour;
 mod crash;
 mod damage;
 mod disk;
+mod failure;
 mod model;
 mod upkeep;

@@ -1,44 +1,60 @@
-//! Crashes and failing disks: what was acknowledged is there, exactly once, and records agree with the
-//! samples that were committed with them.
+//! Crashes at any point of a long run with seals, merges, retention, deletions and restarts: what was
+//! acknowledged is there, exactly once, and the records agree with the samples that were committed with
+//! them.
+//!
+//! `CUTOVER_CRASH_POINTS` sets how many points are tried, `CUTOVER_SEED` which.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeSet;
+use std::sync::mpsc::sync_channel;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::super::*;
-use super::disk::{Disk, Random, Replay};
-use crate::model::{ManualClock, TimeRange};
+use super::disk::{Disk, Image, Random, Replay};
+use crate::model::{ManualClock, Matcher, TimeRange};
 
-const NOW_MS: i64 = 1_700_000_000_000;
-const SERIES: u64 = 5;
+const START_MS: i64 = 1_700_000_000_000;
+const BATCHES: u64 = 2000;
+const POINTS: usize = 2000;
+const SERIES: u64 = 7;
+const MINUTE_MS: i64 = 60_000;
+/// Shorter than the run, so that its first samples go.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// How many batches are stored.
+/// How many batches are stored: what an offset is to Kafka.
 const COUNT: Table<u64> = Table::new("count", 1);
 
-fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock::at(Timestamp::from_ms(NOW_MS)))
+/// The clock once so many batches have been written.
+fn clock(batches: u64) -> Arc<ManualClock> {
+    let now_ms = START_MS + batches as i64 * MINUTE_MS;
+    Arc::new(ManualClock::at(Timestamp::from_ms(now_ms)))
 }
 
 fn try_open(disk: &Disk, clock: &Arc<ManualClock>) -> Result<Store, Error> {
     let options = Options {
-        retention: None,
+        retention: Some(RETENTION),
         ..Options::default()
     };
-    Store::open_on(
-        Arc::new(disk.clone()),
-        options,
-        SealRule::default(),
-        clock.clone(),
-    )
+    let medium = Arc::new(disk.clone());
+    Store::open_on(medium, options, SealRule::default(), clock.clone())
+}
+
+/// When the sample of a batch was taken: every tenth comes two hours late.
+fn at_ms(batch: u64) -> i64 {
+    let late_ms = if batch % 10 == 9 {
+        125 * MINUTE_MS + 7
+    } else {
+        0
+    };
+    START_MS + batch as i64 * MINUTE_MS - late_ms
 }
 
 fn sample(batch: u64) -> (Labels, Sample) {
-    let labels = Labels::of("batches", &[("series", &(batch % SERIES).to_string())]);
-    // Every tenth sample is of a day long past, out of order.
-    let back_ms = if batch % 10 == 9 { 300_000_000 } else { 0 };
-    let at = NOW_MS - 1_000_000 - back_ms + batch as i64 * 1000;
+    let metric = ["even", "odd"][(batch % SERIES % 2) as usize];
+    let labels = Labels::of(metric, &[("series", &(batch % SERIES).to_string())]);
     (
         labels,
-        Sample::new(Timestamp::from_ms(at), batch as f64 / 8.0),
+        Sample::new(Timestamp::from_ms(at_ms(batch)), batch as f64 / 8.0),
     )
 }
 
@@ -51,176 +67,187 @@ fn batch(stored: u64) -> Batch {
     batch
 }
 
+/// The deletion that follows a batch, if one does: of a series, some way back.
+fn deletion(batch: u64) -> Option<(Matcher, TimeRange)> {
+    if batch % 60 != 40 {
+        return None;
+    }
+    let series = (batch / 60 % SERIES).to_string();
+    let start = Timestamp::from_ms(START_MS + (batch as i64 - 35) * MINUTE_MS);
+    let end = Timestamp::from_ms(START_MS + (batch as i64 - 10) * MINUTE_MS);
+    Some((
+        Matcher::equal("series", series),
+        TimeRange::new(start, end)?,
+    ))
+}
+
+/// What is in a store after so many batches, and the deletions up to that after batch `deleted`.
+fn expected(stored: u64, deleted: u64, cutoff: Timestamp) -> BTreeSet<(String, i64, u64)> {
+    static DELETIONS: LazyLock<Vec<(u64, Matcher, TimeRange)>> = LazyLock::new(|| {
+        let all = (0..BATCHES).filter_map(|after| Some((after, deletion(after)?)));
+        all.map(|(after, (matcher, range))| (after, matcher, range))
+            .collect()
+    });
+    let is_deleted = |index: u64, labels: &Labels, at: Timestamp| {
+        let done = index..deleted.min(stored);
+        DELETIONS.iter().any(|(after, matcher, range)| {
+            done.contains(after) && range.contains(at) && matcher.matches(labels.value("series"))
+        })
+    };
+    (0..stored)
+        .map(|index| (index, sample(index)))
+        .filter(|(index, (labels, sample))| {
+            sample.timestamp >= cutoff && !is_deleted(*index, labels, sample.timestamp)
+        })
+        .map(|(_, (labels, sample))| {
+            (
+                labels.to_string(),
+                sample.timestamp.ms(),
+                sample.value.to_bits(),
+            )
+        })
+        .collect()
+}
+
 /// Checks that the samples are those of the first so many batches, each once, and answers how many.
-fn check(store: &Store) -> u64 {
+/// A deletion that was not acknowledged may have come about or not.
+fn check(store: &Store, acknowledged: u64) -> u64 {
     let snapshot = store.reader().snapshot().unwrap();
     let stored = snapshot.record(&COUNT, b"count").unwrap().unwrap_or(0);
-    let mut expected: Vec<_> = (0..stored).map(sample).collect();
-    expected.sort_by(|left, right| (&left.0, left.1.timestamp).cmp(&(&right.0, right.1.timestamp)));
     let columns = snapshot.select(&[], TimeRange::ALL, usize::MAX).unwrap();
-    let found: Vec<_> = columns
-        .iter()
-        .flat_map(|column| {
-            let samples = column.timestamps.iter().zip(&column.values);
-            samples.map(|(&at, &value)| (column.labels.clone(), Sample::new(at, value)))
-        })
-        .collect();
-    assert_eq!(found, expected);
+    let mut found = Vec::new();
+    for column in &columns {
+        for (at, value) in column.timestamps.iter().zip(&column.values) {
+            found.push((column.labels.to_string(), at.ms(), value.to_bits()));
+        }
+    }
+    let cutoff = store.shared.cutoff().unwrap();
+    let count = found.len();
+    let found: BTreeSet<_> = found.into_iter().collect();
+    assert_eq!(found.len(), count, "each once");
+    // `acknowledged` counts a batch once its deletion is acknowledged too.
+    if found != expected(stored, acknowledged, cutoff) {
+        assert_eq!(found, expected(stored, acknowledged + 1, cutoff));
+    }
     stored
 }
 
-/// Runs a store through batches, seals and restarts.
-fn workload(disk: &Disk, batches: u64) {
-    let clock = clock();
+/// Runs a store through all batches.
+fn workload(disk: &Disk) {
+    let clock = clock(0);
     let mut store = try_open(disk, &clock).unwrap();
     let mut sealing = None;
-    for stored in 0..batches {
-        store.writer().write_blocking(batch(stored)).unwrap();
-        disk.acknowledge(stored + 1);
-        match stored % 24 {
+    for index in 0..BATCHES {
+        clock.advance(Duration::from_millis(MINUTE_MS as u64));
+        store.writer().write_blocking(batch(index)).unwrap();
+        if let Some((matcher, range)) = deletion(index) {
+            block_on(store.writer().delete(vec![vec![matcher]], range)).unwrap();
+        }
+        disk.acknowledge(index + 1);
+        match index % 48 {
             7 => store.seal().unwrap(),
             // Batches go on while this one is under way.
-            13 => sealing = Some(begin_seal(&store)),
-            20 => {
+            25 => {
+                let (reply, answer) = oneshot::channel();
+                store.shared.queue.post(Request::Seal(reply)).unwrap();
+                sealing = Some(answer);
+            }
+            39 => {
                 block_on(sealing.take().unwrap()).unwrap().unwrap();
                 store.close().unwrap();
                 store = try_open(disk, &clock).unwrap();
             }
             _ => {}
         }
+        if index % 150 == 149 {
+            store.settle().unwrap();
+        }
     }
 }
 
-fn begin_seal(store: &Store) -> oneshot::Receiver<Result<(), Error>> {
-    let (reply, answer) = oneshot::channel();
-    store.shared.queue.post(Request::Seal(reply)).unwrap();
-    answer
+/// What is on the disk at a point, and what was acknowledged by then.
+struct Crash {
+    at: usize,
+    image: Image,
+    acknowledged: u64,
 }
 
-#[test]
-fn readers_see_every_sample_once_while_seals_run() {
-    let disk = Disk::default();
-    let store = try_open(&disk, &clock()).unwrap();
-    let (snapshots, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut seen = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let now = check(&store);
-                assert!(now >= seen);
-                seen = now;
-                snapshots.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let mut stored = 0;
-        while stored < 200 || snapshots.load(Ordering::Relaxed) < 50 {
-            store.writer().write_blocking(batch(stored)).unwrap();
-            if stored % 7 == 3 {
-                drop(begin_seal(&store));
-            }
-            stored += 1;
-            assert!(stored < 100_000, "the reader has stopped");
+impl Crash {
+    fn survive(self) {
+        let Self {
+            at,
+            image,
+            acknowledged,
+        } = self;
+        let disk = Disk::of(image);
+        // A batch that was under way came with the clock one further.
+        let clock = clock(acknowledged + 1);
+        let store = try_open(&disk, &clock).unwrap_or_else(|error| panic!("at {at}: {error}"));
+        let stored = check(&store, acknowledged);
+        assert!(
+            stored == acknowledged || stored == acknowledged + 1,
+            "at {at}: {stored} batches, {acknowledged} acknowledged"
+        );
+        // It goes on as if nothing had happened.
+        store.writer().write_blocking(batch(stored)).unwrap();
+        if at.is_multiple_of(2) {
+            store.seal().unwrap();
         }
-        is_over.store(true, Ordering::Relaxed);
-        store.seal().unwrap();
-        assert_eq!(store.reader().stats().unwrap().sealed_samples, stored);
-    });
+        if at.is_multiple_of(5) {
+            store.settle().unwrap();
+        }
+        assert_eq!(check(&store, acknowledged), stored + 1);
+        store.close().unwrap();
+        let store = try_open(&disk, &clock).unwrap();
+        assert_eq!(check(&store, acknowledged), stored + 1);
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]
 fn after_a_crash_at_any_point_the_acknowledged_is_there() {
-    const POINTS: usize = 400;
+    let points = setting("CUTOVER_CRASH_POINTS").map_or(POINTS, |points| points as usize);
+    let seed = setting("CUTOVER_SEED").unwrap_or(7);
+    println!("CUTOVER_SEED={seed}");
     let disk = Disk::default();
-    workload(&disk, 72);
+    workload(&disk);
     let log = disk.take_log();
-    let every = (log.len() / POINTS).max(1);
-    let mut random = Random(7);
-    let mut replay = Replay::default();
-    let mut offset = random.below(every as u64) as usize;
-    for (at, operation) in log.into_iter().enumerate() {
-        replay.advance(operation);
-        if at % every == offset {
-            // Not always the same place between two syncs.
-            offset = random.below(every as u64) as usize;
-            let disk = Disk::of(replay.crash(&mut random));
-            let store =
-                try_open(&disk, &clock()).unwrap_or_else(|error| panic!("at {at}: {error}"));
-            let stored = check(&store);
-            assert!(
-                stored == replay.acknowledged || stored == replay.acknowledged + 1,
-                "at {at}: {stored} batches, {} acknowledged",
-                replay.acknowledged
-            );
-            // It goes on as if nothing had happened.
-            store.writer().write_blocking(batch(stored)).unwrap();
-            if at % 2 == 0 {
-                store.seal().unwrap();
-            }
-            assert_eq!(check(&store), stored + 1);
-            store.close().unwrap();
-            assert_eq!(check(&try_open(&disk, &clock()).unwrap()), stored + 1);
+    let every = log.len() as f64 / points as f64;
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let (crashes, queue) = sync_channel::<Crash>(workers);
+    let queue = Mutex::new(queue);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Ok(crash) = {
+                    let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    queue.recv()
+                } {
+                    crash.survive();
+                }
+            });
         }
-    }
-}
-
-#[test]
-fn after_a_failure_of_any_operation_the_store_recovers() {
-    const BATCHES: u64 = 14;
-    let mut failed = 0;
-    for operation in (0..).step_by(3) {
-        let disk = Disk::default();
-        let clock = clock();
-        drop(try_open(&disk, &clock).unwrap());
-        disk.fail_in(operation);
-        // Whoever starts a server on a failing disk tries again.
-        let store = (0..3).find_map(|_| try_open(&disk, &clock).ok()).unwrap();
-        // Whatever fails is tried again later; what is sent again is stored once.
-        let insist = |body: &mut dyn FnMut() -> Result<(), Error>| {
-            let mut tries = 0;
-            while let Err(error) = body() {
-                tries += 1;
-                assert!(tries < 20, "operation {operation}: {error}");
-                clock.advance(Duration::from_secs(11));
-            }
-        };
-        let write = |stored: u64| store.writer().write_blocking(batch(stored)).map(|_| ());
-        for stored in 0..BATCHES {
-            insist(&mut || write(stored));
-            if stored % 6 == 5 {
-                insist(&mut || store.seal());
+        let mut random = Random(seed);
+        let mut replay = Replay::default();
+        let mut next = 0.0;
+        for (at, operation) in log.into_iter().enumerate() {
+            replay.advance(operation);
+            if at as f64 >= next {
+                // Not always the same place between two syncs.
+                next += every * (0.5 + random.below(1000) as f64 / 1000.0);
+                let image = replay.crash(&mut random);
+                let acknowledged = replay.acknowledged;
+                // A worker that failed is reported when it is joined.
+                drop(crashes.send(Crash {
+                    at,
+                    image,
+                    acknowledged,
+                }));
             }
         }
-        insist(&mut || {
-            // A write wakes the writer, which sees to what a reader ran into.
-            write(BATCHES - 1)?;
-            let snapshot = store.reader().snapshot()?;
-            snapshot.select(&[], TimeRange::ALL, 1000).map(|_| ())
-        });
-        if !disk.has_failed() {
-            break;
-        }
-        failed += 1;
-        assert_eq!(check(&store), BATCHES);
-        drop(store);
-        assert_eq!(check(&try_open(&disk, &clock).unwrap()), BATCHES);
-    }
-    assert!(failed > 30, "only {failed} operations failed");
-}
-
-#[test]
-fn a_full_disk_refuses_writes_and_lets_reads_go_on() {
-    let disk = Disk::default();
-    let store = try_open(&disk, &clock()).unwrap();
-    store.writer().write_blocking(batch(0)).unwrap();
-    disk.set_free_bytes(Some(1000));
-    let error = store.writer().write_blocking(batch(1)).unwrap_err();
-    assert!(
-        matches!(&error, Error::DiskFull { free_bytes: 1000, needed_bytes, .. } if *needed_bytes > 1000),
-        "{error}"
-    );
-    assert!(matches!(store.seal().unwrap_err(), Error::NotSealed { .. }));
-    assert_eq!(check(&store), 1);
-    disk.set_free_bytes(None);
-    store.writer().write_blocking(batch(1)).unwrap();
-    assert_eq!(check(&store), 2);
+        drop(crashes);
+    });
 }

@@ -204,9 +204,15 @@ fn a_deletion_reaches_the_part_that_is_being_sealed() {
 /// what is live.
 #[test]
 fn days_of_operation_keep_the_directory_in_proportion() {
-    const SERIES: u64 = 200;
-    let (disk, clock) = (Disk::default(), clock());
-    let store = open(&disk, &clock, Some(1));
+    const SERIES: u64 = 300;
+    // On a real file system, whose blocks are what counts: a file of redb's is longer than what it takes.
+    let (dir, clock) = (tempfile::tempdir().unwrap(), clock());
+    let options = Options {
+        retention: Some(Duration::from_secs(86_400)),
+        ..Options::default()
+    };
+    let medium = Arc::new(Directory::new(dir.path()));
+    let store = Store::open_on(medium, options, SealRule::default(), clock.clone()).unwrap();
     let mut head_bytes = 0;
     let mut worst = 0.0f64;
     let mut checks = 0;
@@ -234,7 +240,7 @@ fn days_of_operation_keep_the_directory_in_proportion() {
             store.settle().unwrap();
             head_bytes = head_bytes.max(store.shared.live().bytes());
             if step > 2 * 24 * 60 * 2 {
-                let allocated = store.shared.files.data.allocated().unwrap();
+                let allocated = store.shared.files.allocated().unwrap();
                 let live = store.shared.live_bytes().unwrap();
                 worst = worst.max(allocated as f64 / live as f64);
                 checks += 1;
@@ -251,7 +257,7 @@ fn days_of_operation_keep_the_directory_in_proportion() {
     assert!(checks > 20);
     assert!(
         worst < 1.5,
-        "the data file was {worst:.2} times what was live"
+        "the directory took {worst:.2} times what was live"
     );
     assert!(head_bytes < 16 << 20, "{head_bytes} bytes of head");
 }
