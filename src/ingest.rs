@@ -12,4 +12,7 @@ pub mod kafka;
 pub mod remote_write;
 pub mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;
