@@ -93,14 +93,14 @@ impl Index {
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesId> {
         let pairs = labels.iter().map(|label| (&*label.name, &*label.value));
-        self.find_pairs(pairs, &mut Vec::with_capacity(256))
+        self.find_pairs(&pairs, &mut Vec::with_capacity(256))
     }
 
     /// The series of labels in canonical form: sorted by name, each once, none empty. `text` is room
     /// for them.
     pub(crate) fn find_pairs<'a>(
         &self,
-        pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
+        pairs: &(impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone),
         text: &mut Vec<u8>,
     ) -> Option<SeriesId> {
         let mut hash = hash_of(pairs.clone(), text);
