@@ -178,7 +178,12 @@ impl Index {
         series
     }
 
-    fn value_of(&self, series: SeriesId, name: u32) -> Option<u32> {
+    /// The number of a string that is interned.
+    pub(crate) fn number(&self, string: &str) -> Option<u32> {
+        self.numbers.get(string).copied()
+    }
+
+    pub(crate) fn value_of(&self, series: SeriesId, name: u32) -> Option<u32> {
         self.pairs(series)
             .iter()
             .find(|pair| pair.0 == name)
