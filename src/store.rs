@@ -11,6 +11,7 @@
 #![doc = include_str!("store/format.md")]
 
 mod accept;
+mod alias;
 mod append;
 mod assemble;
 mod block;
@@ -116,7 +117,7 @@ struct SealRule {
 impl Default for SealRule {
     fn default() -> Self {
         Self {
-            row_bytes: 4 << 20,
+            row_bytes: 2 << 20,
             samples_per_series: 30,
             age: Duration::from_secs(30 * 60),
         }

@@ -123,6 +123,23 @@ impl<'a, 'f> Admission<'a, 'f> {
         };
     }
 
+    /// Goes to the series whose labels were admitted in this encoding before; answers whether it is
+    /// known.
+    pub fn known(&mut self, encoded: &[u8]) -> bool {
+        let is_known = self.fill.known(encoded);
+        if is_known {
+            self.current = Current::Admitted;
+        }
+        is_known
+    }
+
+    /// Remembers the encoding of the labels of the series that was last gone to.
+    pub fn remember(&mut self, encoded: &[u8]) {
+        if matches!(self.current, Current::Admitted) {
+            self.fill.remember(encoded);
+        }
+    }
+
     /// Adds a sample to the series that was last gone to.
     ///
     /// # Panics

@@ -9,6 +9,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use tokio::sync::oneshot;
 
+use super::alias::Aliases;
 use super::entry::Point;
 use super::index::Index;
 use super::live::Live;
@@ -26,15 +27,26 @@ pub struct Append {
     batch: Batch,
     /// Room for the labels of one series.
     text: Vec<u8>,
+    found: Found,
+}
+
+/// Encoded labels, one after the other, whose series were found.
+#[derive(Debug, Default)]
+struct Found {
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<(usize, SeriesId)>,
 }
 
 /// An append being filled. The index stands still meanwhile: fill from memory, not from a socket.
 #[derive(Debug)]
 pub struct Fill<'a> {
     index: RwLockReadGuard<'a, Index>,
+    aliases: RwLockReadGuard<'a, Aliases>,
     points: &'a mut Vec<Point>,
     batch: &'a mut Batch,
     text: &'a mut Vec<u8>,
+    found: &'a mut Found,
     current: Option<SeriesId>,
 }
 
@@ -47,6 +59,7 @@ impl Writer {
             points: Vec::new(),
             batch: Batch::default(),
             text: Vec::new(),
+            found: Found::default(),
         }
     }
 }
@@ -55,9 +68,11 @@ impl Append {
     pub fn fill(&mut self) -> Fill<'_> {
         Fill {
             index: self.live.index(),
+            aliases: self.live.aliases(),
             points: &mut self.points,
             batch: &mut self.batch,
             text: &mut self.text,
+            found: &mut self.found,
             current: None,
         }
     }
@@ -74,6 +89,14 @@ impl Append {
     ///
     /// Cancelling the future after it is queued does not take it back.
     pub async fn commit(self) -> Result<Written, Error> {
+        if !self.found.ends.is_empty() {
+            let mut aliases = self.live.aliases_mut();
+            let mut start = 0;
+            for &(end, series) in &self.found.ends {
+                aliases.insert(&self.found.text[start..end], series);
+                start = end;
+            }
+        }
         let intake = Intake {
             known: Some((self.live, self.points)),
             batch: self.batch,
@@ -85,6 +108,21 @@ impl Append {
 }
 
 impl Fill<'_> {
+    /// Goes to the series whose labels were encoded in this way before; answers whether it is known.
+    pub fn known(&mut self, encoded: &[u8]) -> bool {
+        self.current = self.aliases.find(encoded);
+        self.current.is_some()
+    }
+
+    /// Remembers that these bytes encode the labels of the series that was last gone to, and nothing
+    /// else.
+    pub fn remember(&mut self, encoded: &[u8]) {
+        if let Some(series) = self.current {
+            self.found.text.extend_from_slice(encoded);
+            self.found.ends.push((self.found.text.len(), series));
+        }
+    }
+
     /// Goes to a series: what is pushed next is its samples. The labels may come in any order.
     pub fn series(&mut self, pairs: &[(&str, &str)]) -> Result<(), label::Error> {
         let is_canonical = pairs.iter().all(|(_, value)| !value.is_empty())

@@ -343,7 +343,7 @@ fn hash_of<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>, text: &mut Vec<u
 
 /// Passes a key through that is a hash already.
 #[derive(Clone, Copy, Debug, Default)]
-struct Hashed(u64);
+pub(crate) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {

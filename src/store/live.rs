@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::alias::Aliases;
 use super::deletion::{Deletions, HiddenSeries};
 use super::head::Part;
 use super::index::Index;
@@ -13,6 +14,7 @@ use crate::model::TimeRange;
 #[derive(Debug)]
 pub(crate) struct Live {
     index: RwLock<Index>,
+    aliases: RwLock<Aliases>,
     state: Mutex<State>,
 }
 
@@ -41,6 +43,7 @@ impl Live {
         };
         Self {
             index: RwLock::new(index),
+            aliases: RwLock::default(),
             state: Mutex::new(State {
                 deletions: Arc::new(deletions),
                 parts: vec![slot],
@@ -56,6 +59,14 @@ impl Live {
 
     pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn aliases(&self) -> RwLockReadGuard<'_, Aliases> {
+        self.aliases.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn aliases_mut(&self) -> RwLockWriteGuard<'_, Aliases> {
+        self.aliases.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,6 +117,7 @@ impl Live {
 
     /// Freezes the growing part at what is published, and begins another.
     pub(crate) fn freeze(&self) {
+        self.aliases_mut().renew();
         let mut state = self.state();
         let published = state.published;
         let last = state

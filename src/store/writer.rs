@@ -27,13 +27,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often windows past the retention are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 /// How often merging is thought of when nothing was sealed.
-const MERGE_INTERVAL: Duration = Duration::from_secs(10);
+const MERGE_INTERVAL: Duration = Duration::from_secs(2);
 /// After a seal, so long nothing more may come for the windows that it wrote to.
-const SETTLED_AFTER: Duration = Duration::from_secs(30);
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// Dead bytes that are not worth writing the data file anew.
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
 /// An empty write-ahead file of this size is replaced.
-const WAL_RENEWED_BYTES: u64 = 8 << 20;
+const WAL_RENEWED_BYTES: u64 = 1 << 20;
 /// Pauses after a failure: doubled each time from the first to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -113,9 +113,26 @@ impl WriterThread {
             self.handle(requests);
             self.tick();
         }
+        self.seal_last();
         let seal_waiters = self.seal_waiters.drain(..).map(|(_, reply)| reply);
         for reply in seal_waiters.chain(self.settle_waiters.drain(..)) {
             answer(reply, Err(Error::Closed));
+        }
+    }
+
+    /// Seals what is left, so that the next start has nothing to replay. What cannot be sealed is covered
+    /// by the write-ahead file as ever.
+    fn seal_last(&mut self) {
+        if self.failure.is_some() || self.shared.live().published() <= self.applied {
+            return;
+        }
+        self.freeze();
+        while self.sealing_pause.length == Duration::ZERO && self.start_seal() {
+            while self.running.is_some()
+                && let Some(requests) = self.shared.queue.take(TICK, true)
+            {
+                self.handle(requests);
+            }
         }
     }
 
@@ -396,12 +413,22 @@ impl WriterThread {
             if live.published() <= self.applied || !self.is_seal_due(&live, now) {
                 return;
             }
-            live.freeze();
-            self.row_bytes = 0;
-            self.active_since = None;
+            self.freeze();
         }
+        self.start_seal();
+    }
+
+    fn freeze(&mut self) {
+        self.shared.live().freeze();
+        self.row_bytes = 0;
+        self.active_since = None;
+    }
+
+    /// Has the oldest frozen part sealed, if there is one.
+    fn start_seal(&mut self) -> bool {
+        let live = self.shared.live();
         let Some((part, seq)) = live.frozen() else {
-            return;
+            return false;
         };
         // When an earlier try failed, the index is larger than at the freeze: series whose samples are
         // not sealed yet are defined by their rows as well.
@@ -416,6 +443,7 @@ impl WriterThread {
             series,
             symbols,
         }));
+        self.running.is_some()
     }
 
     fn is_seal_due(&self, live: &Live, now: Duration) -> bool {

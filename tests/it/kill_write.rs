@@ -123,6 +123,9 @@ fn acknowledged_samples_survive_twenty_kills() {
         server.kill();
     }
     let acknowledged = acknowledged.into_inner();
-    assert!(acknowledged > kills, "only {acknowledged} requests got through");
+    assert!(
+        acknowledged > kills,
+        "only {acknowledged} requests got through"
+    );
     println!("{acknowledged} requests were acknowledged over {kills} kills");
 }

@@ -150,6 +150,35 @@ impl<'a> Message<'a> {
         self.rest.is_empty().then_some((value, number))
     }
 
+    /// The short fields of bytes with this number at the beginning as they stand there, and what follows
+    /// them.
+    #[inline]
+    pub(super) fn leading(self, number: u8) -> (&'a [u8], Self) {
+        let tag = number << 3 | 2;
+        let mut rest = self.rest;
+        while let [first, length @ 0..0x80, more @ ..] = rest
+            && *first == tag
+            && let Some((_, after)) = more.split_at_checked(usize::from(*length))
+        {
+            rest = after;
+        }
+        let (walked, rest) = self.rest.split_at(self.rest.len() - rest.len());
+        (walked, Self { rest, ..self })
+    }
+
+    /// Whether it has fields with this number and no others.
+    #[inline]
+    pub(super) fn has_only(mut self, number: u32) -> Result<bool, Error> {
+        let mut has_only = false;
+        while let Some(field) = self.next()? {
+            has_only = field.number == number;
+            if !has_only {
+                break;
+            }
+        }
+        Ok(has_only)
+    }
+
     /// Reads the pairs of texts in the fields with this number at the beginning, and answers what
     /// follows them.
     ///
@@ -164,15 +193,7 @@ impl<'a> Message<'a> {
         pairs_max: usize,
         pairs: &mut Vec<(&'a str, &'a str)>,
     ) -> Self {
-        let tag = number << 3 | 2;
-        let mut rest = self.rest;
-        while let [first, length @ 0..0x80, more @ ..] = rest
-            && *first == tag
-            && let Some((_, after)) = more.split_at_checked(usize::from(*length))
-        {
-            rest = after;
-        }
-        let (walked, _) = self.rest.split_at(self.rest.len() - rest.len());
+        let (walked, _) = self.leading(number);
         let mut text = std::str::from_utf8(walked).unwrap_or_default();
         let mut end = self.at();
         while pairs.len() < pairs_max

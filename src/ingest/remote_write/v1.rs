@@ -32,12 +32,18 @@ pub(super) fn decode(body: &[u8], admission: &mut Admission<'_, '_>) -> Result<(
     Ok(())
 }
 
-/// Walks a series twice: its labels may stand behind its samples.
+/// Walks a series twice: its labels may stand behind its samples. Mostly they come first, and in the
+/// encoding in which they came before.
 fn decode_series<'a>(
     series: Message<'a>,
     pairs: &mut Vec<(&'a str, &'a str)>,
     admission: &mut Admission<'_, '_>,
 ) -> Result<(), Error> {
+    let (encoded, rest) = series.leading(LABELS);
+    let is_plain = rest.has_only(2)?;
+    if is_plain && admission.known(encoded) {
+        return decode_samples(rest, admission);
+    }
     pairs.clear();
     let after_labels = series.leading_pairs(LABELS, LABELS_MAX, pairs);
     let mut contents = Contents::default();
@@ -58,15 +64,22 @@ fn decode_series<'a>(
     }
     if contents.samples > 0 {
         admission.series(pairs);
-        let mut fields = after_labels;
-        while let Some(field) = fields.next()? {
-            if field.number == 2 {
-                admission.push(decode_sample(field.message()?)?)?;
-            }
+        if is_plain {
+            admission.remember(encoded);
         }
+        decode_samples(after_labels, admission)?;
     }
     if contents.histograms > 0 {
         admission.histograms(pairs, contents.histograms);
+    }
+    Ok(())
+}
+
+fn decode_samples(mut fields: Message<'_>, admission: &mut Admission<'_, '_>) -> Result<(), Error> {
+    while let Some(field) = fields.next()? {
+        if field.number == 2 {
+            admission.push(decode_sample(field.message()?)?)?;
+        }
     }
     Ok(())
 }
