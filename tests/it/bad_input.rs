@@ -1,5 +1,7 @@
 //! Bad input to the real binary: one clear error each, an exit code that is not 0 where it can't go on.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -127,6 +129,21 @@ fn a_read_only_data_directory_is_named() {
     assert!(said.to_lowercase().contains("read-only"), "{said}");
 }
 
+/// Sends samples as text; the whole answer.
+fn import(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = text.len();
+    write!(
+        stream,
+        "POST /api/v1/import/prometheus HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{text}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let test = "a_full_disk_refuses_writes_serves_reads_and_recovers";
@@ -168,6 +185,13 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let (status, body) = create("during");
     assert_eq!(status, 503, "{body}");
     assert!(body.contains(&dir.path().display().to_string()), "{body}");
+    let import = || import(address, "written 1\n");
+    let answer = import();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("\r\nretry-after: "),
+        "{answer}"
+    );
     let (status, body) = request(address, "GET", "/api/v1/migrations/before", "").unwrap();
     assert_eq!(status, 200, "{body}");
 
@@ -175,6 +199,8 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     wait_for("writes are accepted again", Duration::from_secs(20), || {
         (create("after").0 < 300).then_some(())
     });
+    let answer = import();
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -218,7 +218,9 @@ fn a_damaged_row_of_the_write_ahead_file_is_refused_naming_it() {
         Sample::new(Timestamp::from_ms(NOW_MS), 1.0),
     );
     store.writer().write_blocking(batch).unwrap();
-    store.close().unwrap();
+    // As a kill leaves it: closing seals.
+    let disk = Disk::of(disk.image());
+    drop(store);
     change(&disk, WAL, |transaction| {
         let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
         let mut table = transaction.open_table(table).unwrap();

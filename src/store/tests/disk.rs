@@ -169,6 +169,10 @@ impl State {
 }
 
 impl Image {
+    fn is_named(&self, file: usize) -> bool {
+        self.names.values().any(|&named| named == file)
+    }
+
     pub(super) fn apply(&mut self, operation: &Operation) {
         match operation {
             Operation::Create(name) => {
@@ -220,12 +224,34 @@ impl Replay {
                     _ => true,
                 });
             }
-            Operation::Write { .. } | Operation::SetLen { .. } => self.pending.push(operation),
+            Operation::Write { file, .. } | Operation::SetLen { file, .. } => {
+                if self.durable.is_named(file) {
+                    self.pending.push(operation);
+                }
+            }
             // Names are durable when the call returns: the directory is synced within.
-            Operation::Create(_) | Operation::Rename { .. } | Operation::Remove(_) => {
+            Operation::Create(_) => self.durable.apply(&operation),
+            Operation::Rename { .. } | Operation::Remove(_) => {
                 self.durable.apply(&operation);
+                self.forget_unnamed();
             }
         }
+    }
+
+    /// Drops what no crash can bring back.
+    fn forget_unnamed(&mut self) {
+        for file in 0..self.durable.files.len() {
+            if !self.durable.is_named(file) {
+                self.durable.files[file] = Vec::new();
+            }
+        }
+        let durable = &self.durable;
+        self.pending.retain(|pending| match pending {
+            Operation::Write { file, .. } | Operation::SetLen { file, .. } => {
+                durable.is_named(*file)
+            }
+            _ => true,
+        });
     }
 
     /// One of the images that a crash now may leave: of what was not synced, each write is there, or
