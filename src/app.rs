@@ -142,13 +142,19 @@ impl Appliance {
                 tracing::error!(%error, "detection does not run");
             }
         });
-        let own = own_series::run(metrics.clone(), writer, clock.clone(), shutdown.clone());
+        let own = own_series::run(
+            metrics.clone(),
+            writer.clone(),
+            clock.clone(),
+            shutdown.clone(),
+        );
         shutdown.spawn("own metrics", own);
 
         let letters = reader.clone();
         let router = http::router(ApiState {
             engine,
             reader,
+            writer,
             migrations: migrations.clone(),
             metrics,
             health: health.clone(),

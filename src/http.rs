@@ -1,4 +1,4 @@
-//! The HTTP API: Prometheus' own for reading, ours for migrations, anomalies and health.
+//! The HTTP API: Prometheus' own for reading and writing, ours for migrations, anomalies and health.
 //!
 //! This layer turns requests into calls and results into JSON; it computes nothing. [`router()`] is the
 //! whole API as a tower service, for a socket ([`serve()`]) or for a client in the same process. Every
@@ -18,6 +18,7 @@ mod prom_api;
 mod router;
 mod serve;
 pub mod wire;
+mod write_api;
 
 pub use guard::Listen;
 pub use router::{ApiState, DeadLetters, Limits, router};

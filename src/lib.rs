@@ -19,11 +19,11 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`model`] | labels, samples, time, batches: plain values |
-//! | [`net`] | capped bodies, time-outs |
+//! | [`net`] | capped bodies, decompression, time-outs |
 //! | [`store`] | the redb files: write-ahead rows, head, sealed blocks, label index, records |
 //! | [`promql`] | PromQL over the store's columns, with its limits |
 //! | [`cdc`] | Debezium messages to counts and lags; pure |
-//! | [`ingest`] | the ways in: Kafka, dead letters |
+//! | [`ingest`] | the ways in: Kafka with its dead letters, remote write, text formats |
 //! | [`detect`] | watches, detectors, anomalies |
 //! | [`migration`] | a migration's life: phases, totals, progress |
 //! | [`http`] | routes and JSON shapes |

@@ -3,4 +3,5 @@
 //! Nothing here knows what is said over a connection; it bounds how much and how long.
 
 pub mod body;
+pub mod snappy;
 pub mod stall;

@@ -222,6 +222,8 @@ pub struct Written {
     pub accepted: u64,
     /// Samples left out, with the first offender; the rest of the batch is stored.
     pub rejected: u64,
+    /// The same by reason, each reason that occurred once.
+    pub rejected_by_reason: Vec<(RejectReason, u64)>,
     pub first_rejection: Option<Rejection>,
 }
 

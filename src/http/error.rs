@@ -9,7 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::net::body;
+use crate::ingest::{admission, remote_write, text};
+use crate::net::{body, snappy};
 use crate::promql::Exceeded;
 use crate::{migration, promql, store};
 
@@ -29,6 +30,7 @@ pub(super) enum Kind {
     MethodNotAllowed,
     Conflict,
     TooLarge,
+    UnsupportedMediaType,
     Execution,
     Canceled,
     Internal,
@@ -48,6 +50,7 @@ impl Kind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Canceled => StatusCode::from_u16(499).expect("499 is in the range of statuses"),
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -63,6 +66,7 @@ impl Kind {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Execution => "execution",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
@@ -99,6 +103,27 @@ impl ApiError {
         }
         Self { kind, message }
     }
+
+    /// The error as a line of text, where Prometheus answers so.
+    pub(super) fn into_plain(self) -> Response {
+        let text = format!("{}\n", self.message);
+        let content_type = "text/plain; charset=utf-8";
+        self.respond(content_type, text.into_bytes())
+    }
+
+    fn respond(&self, content_type: &'static str, body: Vec<u8>) -> Response {
+        if self.kind == Kind::Internal {
+            tracing::error!(error = %self.message, "request failed");
+        }
+        let headers = [(header::CONTENT_TYPE, content_type)];
+        let mut response = (self.kind.status(), headers, body).into_response();
+        if self.kind == Kind::Unavailable {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
 }
 
 impl IntoResponse for ApiError {
@@ -110,27 +135,13 @@ impl IntoResponse for ApiError {
             error_type: &'a str,
             error: &'a str,
         }
-        if self.kind == Kind::Internal {
-            tracing::error!(error = %self.message, "request failed");
-        }
         let envelope = Envelope {
             status: "error",
             error_type: self.kind.name(),
             error: &self.message,
         };
         let json = serde_json::to_vec(&envelope).expect("texts become JSON");
-        let mut response = (
-            self.kind.status(),
-            [(header::CONTENT_TYPE, "application/json")],
-            json,
-        )
-            .into_response();
-        if self.kind == Kind::Unavailable {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-        }
-        response
+        self.respond("application/json", json)
     }
 }
 
@@ -206,6 +217,43 @@ impl From<body::Error> for ApiError {
             body::Error::Broken(_) => Kind::BadData,
         };
         Self::caused(kind, &error)
+    }
+}
+
+impl From<snappy::Error> for ApiError {
+    fn from(error: snappy::Error) -> Self {
+        let kind = match error {
+            snappy::Error::TooLarge { .. } => Kind::TooLarge,
+            snappy::Error::Malformed(_) | snappy::Error::Impossible { .. } => Kind::BadData,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<admission::Exceeded> for ApiError {
+    fn from(error: admission::Exceeded) -> Self {
+        let kind = match error {
+            admission::Exceeded::Items | admission::Exceeded::Symbols { .. } => Kind::TooLarge,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<remote_write::Error> for ApiError {
+    fn from(error: remote_write::Error) -> Self {
+        match error {
+            remote_write::Error::Limit(limit) => limit.into(),
+            remote_write::Error::Malformed { .. } => Self::caused(Kind::BadData, &error),
+        }
+    }
+}
+
+impl From<text::Refused> for ApiError {
+    fn from(error: text::Refused) -> Self {
+        match error {
+            text::Refused::Limit(limit) => limit.into(),
+            text::Refused::Syntax(error) => Self::caused(Kind::BadData, &error),
+        }
     }
 }
 
@@ -287,5 +335,8 @@ mod tests {
     fn a_server_without_room_says_when_to_come_back() {
         let response = ApiError::from(store::Error::Closed).into_response();
         assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        let plain = ApiError::from(store::Error::Restarted).into_plain();
+        assert_eq!(plain.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(plain.headers()[header::RETRY_AFTER], "5");
     }
 }

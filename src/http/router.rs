@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use prometheus::IntCounterVec;
 use tokio::sync::Semaphore;
 
+use crate::ingest::counters::Counters;
 use crate::migration::Tracker;
 use crate::model::Clock;
 use crate::telemetry::Metrics;
@@ -20,6 +21,7 @@ use crate::telemetry::health::Health;
 use crate::{promql, store};
 
 use super::error::{ApiError, Kind};
+use super::write_api::{self, Room};
 use super::{guard, health, migration_api, observation_api, prom_api, wire};
 
 /// What a request may cost.
@@ -58,6 +60,7 @@ pub type DeadLetters =
 pub struct ApiState {
     pub engine: promql::Engine,
     pub reader: store::Reader,
+    pub writer: store::Writer,
     pub migrations: Tracker,
     pub metrics: Metrics,
     pub health: Health,
@@ -84,6 +87,9 @@ impl fmt::Debug for ApiState {
 pub(super) struct Api {
     pub(super) state: ApiState,
     pub(super) requests: IntCounterVec,
+    /// Samples taken and refused.
+    pub(super) ingest: Counters,
+    pub(super) room: Room,
     /// One permit for each query that may run at once.
     turns: Arc<Semaphore>,
 }
@@ -98,10 +104,13 @@ pub fn router(state: ApiState) -> Router {
         "Requests answered, by route and status code.",
         &["handler", "code"],
     );
+    let ingest = Counters::new(&state.metrics);
     let turns = Arc::new(Semaphore::new(state.limits.queries_max));
     let api = Arc::new(Api {
         state,
         requests,
+        ingest,
+        room: Room::new(),
         turns,
     });
     Router::new()
@@ -131,6 +140,8 @@ fn prometheus_routes() -> Router<Arc<Api>> {
         )
         .route("/api/v1/label/{name}/values", get(prom_api::label_values))
         .route("/api/v1/metadata", get(prom_api::metadata))
+        .route("/api/v1/write", post(write_api::remote_write))
+        .route("/api/v1/import/prometheus", post(write_api::import))
         .route("/api/v1/status/buildinfo", get(health::buildinfo))
         .route("/metrics", get(health::metrics))
         .route("/-/healthy", get(health::healthy))
@@ -238,8 +249,9 @@ mod tests {
         let (reader, writer) = (store.reader(), store.writer());
         let state = ApiState {
             engine: promql::Engine::new(reader.clone(), promql::Limits::default()),
-            migrations: Tracker::open(reader.clone(), writer, clock.clone(), &[]).unwrap(),
+            migrations: Tracker::open(reader.clone(), writer.clone(), clock.clone(), &[]).unwrap(),
             reader,
+            writer,
             metrics: Metrics::default(),
             health: Health::new(clock.clone()),
             clock,
@@ -255,6 +267,8 @@ mod tests {
             .metrics
             .counter("requests_total", "Requests.", &["handler", "code"]);
         Api {
+            ingest: Counters::new(&state.metrics),
+            room: Room::new(),
             state,
             requests,
             turns: Arc::new(Semaphore::new(1)),

@@ -183,6 +183,11 @@ impl<'a> Group<'a> {
 impl Written {
     fn reject(&mut self, labels: impl FnOnce() -> Labels, sample: Sample, reason: RejectReason) {
         self.rejected += 1;
+        let mut counts = self.rejected_by_reason.iter_mut();
+        match counts.find(|(counted, _)| *counted == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.rejected_by_reason.push((reason, 1)),
+        }
         self.first_rejection.get_or_insert_with(|| Rejection {
             labels: labels(),
             sample,

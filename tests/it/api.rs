@@ -70,6 +70,7 @@ impl Api {
         let mut state = ApiState {
             engine: Engine::new(store.reader(), promql::Limits::default()),
             reader: store.reader(),
+            writer: store.writer(),
             migrations: tracker.clone(),
             metrics: Metrics::default(),
             health: health.clone(),

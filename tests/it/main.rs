@@ -25,3 +25,4 @@ mod screens;
 mod support;
 mod terminal;
 mod tidy;
+mod write;

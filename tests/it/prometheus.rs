@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -24,7 +24,9 @@ use cutover::promql::{Engine, Limits, QueryOptions, Steps, Value};
 use cutover::store::{Options, Store};
 use prost::Message;
 
-const BINARY: &str = "/usr/bin/prometheus";
+use crate::support::free_address;
+
+pub(crate) const BINARY: &str = "/usr/bin/prometheus";
 const SCRAPE_MS: i64 = 15_000;
 const PAST_SCRAPE_MS: i64 = 7_000;
 const SCRAPES: i64 = 160;
@@ -148,39 +150,39 @@ const QUERIES: &[&str] = &[
 ];
 
 #[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
+pub(crate) struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
+    pub(crate) timeseries: Vec<TimeSeries>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
+pub(crate) struct TimeSeries {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Pair>,
+    pub(crate) labels: Vec<Pair>,
     #[prost(message, repeated, tag = "2")]
-    samples: Vec<Point>,
+    pub(crate) samples: Vec<Point>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Pair {
+pub(crate) struct Pair {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    value: String,
+    pub(crate) value: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Point {
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct Point {
     #[prost(double, tag = "1")]
-    value: f64,
+    pub(crate) value: f64,
     #[prost(int64, tag = "2")]
-    timestamp_ms: i64,
+    pub(crate) timestamp_ms: i64,
 }
 
 /// A running Prometheus, ended when dropped.
-struct Prometheus {
+pub(crate) struct Prometheus {
     process: Child,
-    port: u16,
+    pub(crate) port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -194,13 +196,13 @@ impl Drop for Prometheus {
 
 impl Prometheus {
     fn start() -> Self {
+        Self::start_at(free_address().port(), "global: {}\n")
+    }
+
+    pub(crate) fn start_at(port: u16, yaml: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("prometheus.yml");
-        std::fs::write(&config, "global: {}\n").expect("the directory is writable");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        std::fs::write(&config, yaml).expect("the directory is writable");
         let process = Command::new(BINARY)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(

@@ -1,0 +1,323 @@
+//! Samples over HTTP: Prometheus' remote write, and the import of text.
+//!
+//! A request is decoded wholly before anything of it is stored. What is valid is then stored in one
+//! commit, and what is not is told with status 400: the first offender, and how many of each there are.
+//! Senders repeat what was answered with 503, and nothing else.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::ingest::admission::{Admission, Refused};
+use crate::ingest::counters::Source;
+use crate::ingest::remote_write::{self, Version};
+use crate::ingest::text::{self, Format};
+use crate::net::{body, snappy};
+use crate::store::{Rejection, Written};
+
+use super::error::{ApiError, Kind};
+use super::router::{Api, off_runtime};
+
+/// Smaller bodies are decoded where they are received: going elsewhere costs more.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+/// The same when decompressed.
+const INLINE_DECOMPRESSED_BYTES_MAX: usize = 1 << 20;
+
+/// How much of a series' labels is shown in a message.
+const SHOWN_CHARS_MAX: usize = 500;
+
+/// What a request holds of each kind, told to senders of remote write 2.0.
+const SAMPLES_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const EXEMPLARS_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+/// Room for the bodies that are decoded or wait for their commit. What a body becomes in memory is
+/// some ten times as much at worst.
+#[derive(Debug)]
+pub(super) struct Room(Semaphore);
+
+impl Room {
+    const BYTES: usize = 128 << 20;
+    const BYTES_PER_PERMIT: usize = 1 << 10;
+    const PERMITS: usize = Self::BYTES / Self::BYTES_PER_PERMIT;
+
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(Self::PERMITS))
+    }
+
+    /// Waits until there is room for so many bytes; more than all of it are given all of it.
+    async fn take(&self, bytes: usize, api: &Api) -> Result<SemaphorePermit<'_>, ApiError> {
+        let permits = bytes
+            .div_ceil(Self::BYTES_PER_PERMIT)
+            .clamp(1, Self::PERMITS);
+        let timeout = api.state.limits.queue_timeout;
+        let waiting = self.0.acquire_many(permits as u32);
+        let permit = tokio::time::timeout(timeout, waiting)
+            .await
+            .map_err(|_elapsed| {
+                let message = format!(
+                    "no room within {timeout:?}: {} bytes of writes are taken at once",
+                    Self::BYTES
+                );
+                ApiError::new(Kind::Unavailable, message)
+            })?;
+        Ok(permit.expect("the semaphore is never closed"))
+    }
+}
+
+/// What a request came to that could be decoded.
+struct Taken {
+    refused: Refused,
+    written: Written,
+}
+
+/// `POST /api/v1/write`; errors are plain text, as those of Prometheus.
+pub(super) async fn remote_write(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let version = match version(request.headers()) {
+        Ok(version) => version,
+        Err(error) => return error.into_plain(),
+    };
+    let (stored, result) = match take_remote_write(&api, version, request).await {
+        Ok(taken) => (taken.written.accepted, taken.result()),
+        Err(error) => (0, Err(error)),
+    };
+    let mut response = match result {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.into_plain(),
+    };
+    if version == Version::V2 {
+        let headers = response.headers_mut();
+        headers.insert(SAMPLES_WRITTEN, HeaderValue::from(stored));
+        headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(0));
+        headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(0));
+    }
+    response
+}
+
+/// `POST /api/v1/import/prometheus`.
+pub(super) async fn import(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<StatusCode, ApiError> {
+    let format = format(request.headers())?;
+    let received = api.state.clock.now();
+    let body = read(&api, request).await?;
+    let bytes = body.len();
+    let taken = api.take(Source::Import, body, bytes, move |body, admission| {
+        Ok(text::decode(format, body, received, admission)?)
+    });
+    taken.await?.result()?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn take_remote_write(
+    api: &Api,
+    version: Version,
+    request: Request,
+) -> Result<Taken, ApiError> {
+    let block = read(api, request).await?;
+    let bytes_max = api.state.limits.body_bytes_max;
+    let bytes = snappy::decompressed_bytes(&block, bytes_max)?;
+    api.take(
+        Source::RemoteWrite,
+        block,
+        bytes,
+        move |block, admission| {
+            let body = snappy::decompress(block, bytes_max)?;
+            Ok(remote_write::decode(version, &body, admission)?)
+        },
+    )
+    .await
+}
+
+async fn read(api: &Api, request: Request) -> Result<Bytes, ApiError> {
+    let limits = &api.state.limits;
+    let body = request.into_body();
+    Ok(body::read(body, limits.body_bytes_max, limits.body_timeout).await?)
+}
+
+impl Api {
+    /// Decodes a body, which becomes so many bytes, and stores what is valid of it.
+    async fn take(
+        &self,
+        source: Source,
+        body: Bytes,
+        bytes: usize,
+        decode: impl FnOnce(&[u8], &mut Admission<'_, '_>) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<Taken, ApiError> {
+        let _room = self.room.take(bytes, self).await?;
+        let is_small = body.len() < INLINE_BYTES_MAX && bytes < INLINE_DECOMPRESSED_BYTES_MAX;
+        let mut append = self.state.writer.append();
+        let work = move || {
+            let mut fill = append.fill();
+            let mut admission = Admission::new(&mut fill);
+            decode(&body, &mut admission)?;
+            let refused = admission.finish();
+            drop(fill);
+            Ok((append, refused))
+        };
+        let (append, refused) = if is_small {
+            work()?
+        } else {
+            off_runtime(work).await?
+        };
+        let written = if append.is_empty() {
+            Written::default()
+        } else {
+            append.commit().await?
+        };
+        self.ingest.count(source, &refused, &written);
+        Ok(Taken { refused, written })
+    }
+}
+
+impl Taken {
+    /// An error when anything was refused: by the rules of admission first, then by the store.
+    fn result(self) -> Result<(), ApiError> {
+        let by_rules = self.refused.first.map(|refusal| refusal.to_string());
+        let by_store = || self.written.first_rejection.as_ref().map(rejected);
+        let Some(first) = by_rules.or_else(by_store) else {
+            return Ok(());
+        };
+        let refused = self.refused.samples + self.written.rejected;
+        let stored = self.written.accepted;
+        let message = format!("{first} (samples refused: {refused}, stored: {stored})");
+        Err(ApiError::new(Kind::BadData, message))
+    }
+}
+
+fn rejected(rejection: &Rejection) -> String {
+    let mut labels = rejection.labels.to_string();
+    if let Some((cut, _)) = labels.char_indices().nth(SHOWN_CHARS_MAX) {
+        labels.truncate(cut);
+        labels.push_str("...");
+    }
+    let timestamp = rejection.sample.timestamp;
+    format!("{labels} at {timestamp}: {}", rejection.reason)
+}
+
+/// Which message of remote write a body is said to hold, and that it is compressed.
+///
+/// Senders of 1.0 that name neither are taken as Prometheus takes them.
+fn version(headers: &HeaderMap) -> Result<Version, ApiError> {
+    let encoding = header(headers, &CONTENT_ENCODING).unwrap_or("snappy");
+    if !encoding.eq_ignore_ascii_case("snappy") {
+        let what = format!("Content-Encoding {encoding:?} is not taken: only snappy is");
+        return Err(ApiError::new(Kind::UnsupportedMediaType, what));
+    }
+    let content_type = header(headers, &CONTENT_TYPE).unwrap_or("application/x-protobuf");
+    let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let message = parameters
+        .split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("proto"))
+        .map(|(_, message)| message.trim().trim_matches('"'));
+    let is_protobuf = essence
+        .trim()
+        .eq_ignore_ascii_case("application/x-protobuf");
+    match message {
+        None | Some("prometheus.WriteRequest") if is_protobuf => Ok(Version::V1),
+        Some("io.prometheus.write.v2.Request") if is_protobuf => Ok(Version::V2),
+        _ => Err(unsupported_type(
+            content_type,
+            "application/x-protobuf, alone or with ;proto=prometheus.WriteRequest or \
+             ;proto=io.prometheus.write.v2.Request",
+        )),
+    }
+}
+
+/// Which format a text is said to be in.
+fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let encoding = header(headers, &CONTENT_ENCODING).unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        let what = format!("Content-Encoding {encoding:?} is not taken: only identity is");
+        return Err(ApiError::new(Kind::UnsupportedMediaType, what));
+    }
+    let content_type = header(headers, &CONTENT_TYPE).unwrap_or("text/plain");
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    match essence.to_ascii_lowercase().as_str() {
+        // The last is what curl says of whatever it posts.
+        "text/plain" | "application/x-www-form-urlencoded" => Ok(Format::Text),
+        "application/openmetrics-text" => Ok(Format::OpenMetrics),
+        _ => Err(unsupported_type(
+            content_type,
+            "text/plain and application/openmetrics-text",
+        )),
+    }
+}
+
+/// A header's text; one that is not ASCII is answered as it can be shown.
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let value = headers.get(name)?;
+    Some(value.to_str().unwrap_or("(not ASCII)"))
+}
+
+fn unsupported_type(content_type: &str, taken: &str) -> ApiError {
+    ApiError::new(
+        Kind::UnsupportedMediaType,
+        format!("Content-Type {content_type:?} is not taken: what is taken is {taken}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_message_of_remote_write_is_negotiated() {
+        let of = |content_type| version(&headers(&[("content-type", content_type)])).ok();
+        assert_eq!(version(&HeaderMap::new()).ok(), Some(Version::V1));
+        assert_eq!(of("application/x-protobuf"), Some(Version::V1));
+        assert_eq!(
+            of("application/x-protobuf;proto=prometheus.WriteRequest"),
+            Some(Version::V1)
+        );
+        assert_eq!(
+            of("Application/X-Protobuf; charset=x; Proto=\"io.prometheus.write.v2.Request\""),
+            Some(Version::V2)
+        );
+        assert_eq!(
+            of("application/x-protobuf;proto=io.prometheus.write.v3.Request"),
+            None
+        );
+        assert_eq!(of("application/json"), None);
+        assert_eq!(of("application/x-protobuffer"), None);
+    }
+
+    #[test]
+    fn only_snappy_is_taken_by_remote_write_and_only_plain_text_by_import() {
+        let of = |encoding| headers(&[("content-encoding", encoding)]);
+        assert!(version(&of("Snappy")).is_ok() && version(&of("gzip")).is_err());
+        assert!(format(&of("identity")).is_ok() && format(&of("gzip")).is_err());
+    }
+
+    #[test]
+    fn the_format_of_a_text_is_negotiated() {
+        let of = |content_type| format(&headers(&[("content-type", content_type)])).ok();
+        assert_eq!(format(&HeaderMap::new()).ok(), Some(Format::Text));
+        assert_eq!(of("text/plain; version=0.0.4"), Some(Format::Text));
+        let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert_eq!(of(open_metrics), Some(Format::OpenMetrics));
+        assert_eq!(of("application/json"), None);
+    }
+}
