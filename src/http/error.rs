@@ -169,6 +169,7 @@ impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
         let kind = match error {
             store::Error::TooManySamples { .. } => Kind::Execution,
+            store::Error::NotEmpty { .. } => Kind::BadData,
             store::Error::Closed
             | store::Error::DiskFull { .. }
             | store::Error::Busy { .. }
@@ -180,6 +181,7 @@ impl From<store::Error> for ApiError {
             | store::Error::Deletion
             | store::Error::Io { .. }
             | store::Error::Locked { .. }
+            | store::Error::NotStore { .. }
             | store::Error::NotDirectory { .. }
             | store::Error::NotWritable { .. }
             | store::Error::Missing { .. }

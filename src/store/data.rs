@@ -26,13 +26,15 @@ use crate::model::SeriesId;
 /// Width, window number, generation, metric, first series -> block.
 const BLOCKS: TableDefinition<'_, (u8, i64, u64, u32, u32), &[u8]> = TableDefinition::new("blocks");
 /// Width, window number, generation -> manifest row.
-const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> = TableDefinition::new("windows");
+pub(crate) const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> =
+    TableDefinition::new("windows");
 /// Number -> string, checksum.
-const SYMBOLS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("symbols");
+pub(crate) const SYMBOLS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("symbols");
 /// Id -> pairs of symbols, checksum.
-const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
+pub(crate) const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
 /// Table, key -> encoded record, checksum.
-const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("records");
+pub(crate) const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
+    TableDefinition::new("records");
 
 const META_APPLIED: &str = "applied_wal_seq";
 const META_REVISION: &str = "revision";
@@ -330,7 +332,7 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
     Ok(index)
 }
 
-fn decode_pairs(
+pub(crate) fn decode_pairs(
     bytes: &[u8],
     symbols: usize,
     pairs: &mut Vec<(u32, u32)>,
@@ -399,7 +401,11 @@ pub(crate) fn record(
         .transpose()
 }
 
-fn checked_record<'a>(table: &str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], redb::Error> {
+pub(crate) fn checked_record<'a>(
+    table: &str,
+    key: &[u8],
+    bytes: &'a [u8],
+) -> Result<&'a [u8], redb::Error> {
     let place = || format!("record {} of table {table:?}", key.escape_ascii());
     checked_row(bytes, record_seed(table, key)).map_err(|error| malformed(place())(error))
 }
