@@ -102,6 +102,7 @@ impl Appliance {
             .data
             .clone()
             .unwrap_or_else(config::default_data_dir);
+        let admin_api = config.server.admin_api;
         let store = open_store(&config, &data, address, &clock)?;
         let (writer, reader) = (store.writer(), store.reader());
         let metrics = Metrics::default();
@@ -165,6 +166,7 @@ impl Appliance {
                 names: Vec::new(),
             },
             watches: Arc::new(watches),
+            snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
         });
         let listener = socket

@@ -57,9 +57,10 @@ pub(super) fn compact_on(
     }
     // Everything is sealed, so it holds no row.
     files.renew_wal()?;
-    let after_bytes = files.allocated()?;
     files.data.close()?;
     files.wal.close()?;
+    // redb cuts what is free at the end of a file when it closes it.
+    let after_bytes = files.allocated()?;
     Ok(Compacted {
         before_bytes,
         after_bytes,

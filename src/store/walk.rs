@@ -6,28 +6,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::select::Wanted;
 use super::{Error, Reader, Snapshot};
 use crate::model::{Column, Matcher, TimeRange, Timestamp};
 
 /// Samples of one piece at most.
-const PIECE_SAMPLES: usize = 1 << 19;
+const PIECE_SAMPLES: usize = 1 << 16;
 /// Series that are read at once where they have few samples.
-const PIECE_SERIES: usize = 1024;
+const PIECE_SERIES: usize = 512;
 
 /// Series that were selected, by metric.
 #[derive(Debug)]
 pub struct Selection {
     reader: Reader,
-    metrics: BTreeMap<String, Vec<Wanted>>,
+    metrics: BTreeMap<String, Arc<[Wanted]>>,
 }
 
 /// The samples of one metric's series, piece by piece.
 #[derive(Debug)]
-pub struct Walk<'a> {
-    reader: &'a Reader,
-    series: &'a [Wanted],
+pub struct Walk {
+    reader: Reader,
+    series: Arc<[Wanted]>,
     /// What is still to be read, the next piece last.
     pieces: Vec<Piece>,
     samples_max: usize,
@@ -57,7 +58,10 @@ impl Reader {
         drop(index);
         Ok(Selection {
             reader: self.clone(),
-            metrics,
+            metrics: metrics
+                .into_iter()
+                .map(|(name, series)| (name, series.into()))
+                .collect(),
         })
     }
 }
@@ -69,27 +73,27 @@ impl Selection {
     }
 
     /// Begins a walk over what the series of a metric have in a range of time.
-    pub fn walk(&self, metric: &str, range: TimeRange) -> Walk<'_> {
+    pub fn walk(&self, metric: &str, range: TimeRange) -> Walk {
         self.walk_in(metric, range, PIECE_SAMPLES)
     }
 
-    pub(super) fn walk_in(&self, metric: &str, range: TimeRange, samples_max: usize) -> Walk<'_> {
-        let series = self.metrics.get(metric).map_or(&[][..], Vec::as_slice);
+    pub(super) fn walk_in(&self, metric: &str, range: TimeRange, samples_max: usize) -> Walk {
+        let series = self.metrics.get(metric).cloned().unwrap_or_default();
         let starts = (0..series.len()).step_by(PIECE_SERIES).rev();
         let piece = |start| Piece {
             series: start..series.len().min(start + PIECE_SERIES),
             range,
         };
         Walk {
-            reader: &self.reader,
-            series,
+            reader: self.reader.clone(),
             pieces: starts.map(piece).collect(),
+            series,
             samples_max,
         }
     }
 }
 
-impl Walk<'_> {
+impl Walk {
     /// The next samples: those of several series from first to last, or of one series as it goes on.
     /// `None` at the end.
     #[expect(
