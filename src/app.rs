@@ -8,6 +8,7 @@ mod demo;
 pub mod offline;
 mod own_series;
 mod signals;
+mod store_series;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -145,6 +146,7 @@ impl Appliance {
         });
         let own = own_series::run(
             metrics.clone(),
+            reader.clone(),
             writer.clone(),
             clock.clone(),
             shutdown.clone(),
