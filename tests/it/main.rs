@@ -18,6 +18,7 @@ mod http;
 mod kafka;
 mod kill;
 mod migrations;
+mod operations;
 mod prometheus;
 mod promql;
 mod real;

@@ -130,9 +130,16 @@ pub struct Imported {
 }
 
 impl Import {
+    /// Opens the store, and makes one where there is nothing yet.
     pub fn open(data: &Path) -> anyhow::Result<Self> {
+        let is_empty = std::fs::read_dir(data).map_or(true, |mut entries| entries.next().is_none());
+        let store = if is_empty {
+            Store::open(data, options(), clock())?
+        } else {
+            open(data)?
+        };
         Ok(Self {
-            store: open(data)?,
+            store,
             clock: clock(),
             runtime: runtime()?,
         })
