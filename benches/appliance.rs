@@ -11,6 +11,8 @@ use cutover::cdc::Classifier;
 use cutover::demo::broker::Event;
 use cutover::detect;
 use cutover::detect::engine::{Evaluation, Inputs};
+use cutover::ingest::admission::Admission;
+use cutover::ingest::remote_write::{self, Version};
 use cutover::model::{Batch, Labels, ManualClock, Sample, SeriesSamples, Timestamp};
 use cutover::promql::{Engine, Limits, QueryOptions, Steps, VectorSample};
 use cutover::store::{Options, Store};
@@ -74,6 +76,78 @@ fn store_write(criterion: &mut Criterion) {
     group.finish();
     drop(writer);
     store.close().expect("the store closes");
+}
+
+/// A field of bytes in protobuf, below 16 KiB.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    if content.len() < 0x80 {
+        field.push(content.len() as u8);
+    } else {
+        field.extend([content.len() as u8 | 0x80, (content.len() >> 7) as u8]);
+    }
+    field.extend(content);
+    field
+}
+
+/// A request of remote write 1.0 with one sample of each of 5,000 series of 10 labels.
+fn write_request() -> Vec<u8> {
+    let series = (0..SERIES).map(|series| {
+        let (path, pod) = (
+            format!("/api/{series}"),
+            format!("api-6c7d8f9b5-{series:05}"),
+        );
+        let labels = [
+            ("__name__", "http_request_duration_seconds_bucket"),
+            ("code", "200"),
+            ("env", "production"),
+            ("handler", &*path),
+            ("instance", "10.0.0.1:9100"),
+            ("job", "api-server"),
+            ("le", "0.25"),
+            ("method", "GET"),
+            ("namespace", "default"),
+            ("pod", &*pod),
+        ];
+        let label = |(name, value): &(&str, &str)| {
+            let pair = [field(1, name.as_bytes()), field(2, value.as_bytes())];
+            field(1, &pair.concat())
+        };
+        let mut message: Vec<u8> = labels.iter().flat_map(label).collect();
+        let mut sample = vec![1 << 3 | 1];
+        sample.extend((series as f64).to_le_bytes());
+        // 1,799,999,000,000 ms, shortly before now.
+        sample.extend([2 << 3, 0xc0, 0x9b, 0xb4, 0xc2, 0xb1, 0x34]);
+        message.extend(field(2, &sample));
+        field(1, &message)
+    });
+    series.flatten().collect()
+}
+
+/// The same 5,000 series again and again, as a Prometheus sends them, up to the commit.
+fn remote_write_decode(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a temporary directory is made");
+    let store = open(&dir);
+    let body = write_request();
+    let decode = || {
+        let mut append = store.writer().append();
+        let mut fill = append.fill();
+        let mut admission = Admission::new(&mut fill);
+        remote_write::decode(Version::V1, &body, &mut admission).expect("the request is right");
+        assert_eq!(admission.finish().samples, 0);
+        drop(fill);
+        append
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime without drivers is made");
+    let written = runtime.block_on(decode().commit());
+    assert_eq!(written.expect("the disk has room").rejected, 0);
+    let mut group = criterion.benchmark_group("ingest");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.bench_function("decode 5,000 samples of remote write", |bencher| {
+        bencher.iter(|| black_box(decode()));
+    });
+    group.finish();
 }
 
 /// Three hours at 15 s of 1,000 counters, summed by table.
@@ -183,6 +257,7 @@ fn tui_frame(criterion: &mut Criterion) {
 criterion_group!(
     benches,
     store_write,
+    remote_write_decode,
     promql_range,
     cdc_classify,
     detect_step,

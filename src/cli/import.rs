@@ -65,7 +65,7 @@ impl Command {
             .with_context(|| format!("{name} cannot be read"))?
         {
             samples += check(&piece, format).with_context(|| name.clone())?;
-            refusals.extend(target.take(format, piece.text)?);
+            refusals.extend(target.take(format, &piece.text)?);
             progress.show(|| format!("{samples} samples"));
         }
         drop(progress);
@@ -73,9 +73,8 @@ impl Command {
         if refusals.is_empty() {
             return print(&format!("{samples} samples imported\n"));
         }
-        let shown = refusals.iter().take(REFUSALS_SHOWN);
-        let text: String = shown.map(|refusal| format!("{refusal}\n")).collect();
-        print(&text)?;
+        refusals.truncate(REFUSALS_SHOWN);
+        print(&format!("{}\n", refusals.join("\n")))?;
         bail!("not all of the {samples} samples of {name} were taken");
     }
 
@@ -122,16 +121,16 @@ enum Target {
 
 impl Target {
     /// Stores a piece; answers what was refused of it, in words.
-    fn take(&self, format: Format, text: Vec<u8>) -> anyhow::Result<Option<String>> {
+    fn take(&self, format: Format, text: &[u8]) -> anyhow::Result<Option<String>> {
         match self {
             Self::Data(import) => {
-                let imported = import.take(format, &text)?;
+                let imported = import.take(format, text)?;
                 let (refused, stored) = (imported.refused, imported.stored);
                 Ok(imported
                     .first_refusal
                     .map(|first| format!("{first} (samples refused: {refused}, stored: {stored})")))
             }
-            Self::Server(client) => send(client, format, &text),
+            Self::Server(client) => send(client, format, text),
         }
     }
 
@@ -215,6 +214,9 @@ impl<R: BufRead> Pieces<R> {
     }
 
     fn next(&mut self) -> std::io::Result<Option<Piece>> {
+        if self.has_ended {
+            return Ok(None);
+        }
         let lines_before = self.lines;
         let mut text = Vec::new();
         while !self.has_ended {
@@ -230,10 +232,10 @@ impl<R: BufRead> Pieces<R> {
                 break;
             }
         }
-        if text.is_empty() && (self.format == Format::Text || lines_before > 0) {
+        if text.is_empty() && self.format == Format::Text {
             return Ok(None);
         }
-        // Each piece is a text of its own; the last one has to have its end.
+        // Each piece is a text of its own; the last one has to have its end in the file.
         if self.format == Format::OpenMetrics && !self.has_ended {
             text.extend_from_slice(b"# EOF\n");
         }

@@ -101,7 +101,11 @@ pub fn decode(
 }
 
 /// A sample, which both versions write alike: value in field 1, milliseconds in field 2.
+#[inline]
 fn decode_sample(mut message: Message<'_>) -> Result<Sample, Error> {
+    if let Some((value, timestamp_ms)) = message.double_and_number() {
+        return Ok(Sample::new(Timestamp::from_ms(timestamp_ms as i64), value));
+    }
     let mut sample = Sample::new(Timestamp::EPOCH, 0.0);
     while let Some(field) = message.next()? {
         match field.number {

@@ -91,7 +91,7 @@ impl Fill<'_> {
             && pairs.first().is_none_or(|(name, _)| !name.is_empty())
             && pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if is_canonical {
-            self.current = self.index.find_pairs(pairs.iter().copied(), self.text);
+            self.current = self.index.find_pairs(&pairs.iter().copied(), self.text);
             if self.current.is_some() {
                 return Ok(());
             }

@@ -84,10 +84,7 @@ fn refuse_contents(dir: &Path) -> Result<(), Error> {
 /// Takes away what a backup that failed has left: the directory held nothing before.
 fn remove_remains(medium: &dyn Medium) {
     let names = medium.list().unwrap_or_default();
-    for name in names
-        .iter()
-        .filter(|name| name.ends_with(".redb.new") || name.ends_with(".redb"))
-    {
+    for name in names.iter().filter(|name| *name != lock::NAME) {
         if let Err(error) = medium.remove(name) {
             tracing::warn!(%error, file = name, "what is left of a backup cannot be removed");
         }

@@ -29,11 +29,11 @@ pub fn compact(dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Co
         return Err(Error::NotStore { dir });
     }
     let _lock = Lock::acquire(dir, options.listen.as_deref(), clock.now())?;
-    compact_on(medium, options, clock)
+    compact_on(&medium, options, clock)
 }
 
 pub(super) fn compact_on(
-    medium: Arc<dyn Medium>,
+    medium: &Arc<dyn Medium>,
     options: Options,
     clock: Arc<dyn Clock>,
 ) -> Result<Compacted, Error> {
@@ -51,7 +51,7 @@ pub(super) fn compact_on(
     drop(shared);
     store.close()?;
 
-    let files = Files::open(&medium)?;
+    let files = Files::open(medium)?;
     if !is_rewritten {
         files.rewrite_data()?;
     }

@@ -255,17 +255,25 @@ where
     let mut rows = from.contain(|| Ok(source.range::<K>(..)?))?;
     let mut is_over = false;
     while !is_over {
-        to.write(|target| {
-            let mut target = target.open_table(table)?;
+        // Read first: an error has to name the file that it is of.
+        let mut batch = Vec::new();
+        from.contain(|| {
             let mut bytes = 0;
             while bytes < COPY_BYTES {
                 let Some(row) = rows.next() else {
                     is_over = true;
                     break;
                 };
-                let (key, value) = row?;
+                let row = row?;
+                bytes += row.1.value().len();
+                batch.push(row);
+            }
+            Ok(())
+        })?;
+        to.write(|target| {
+            let mut target = target.open_table(table)?;
+            for (key, value) in &batch {
                 target.insert(key.value(), value.value())?;
-                bytes += value.value().len();
             }
             Ok(())
         })?;

@@ -94,14 +94,14 @@ impl Index {
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesId> {
         let pairs = labels.iter().map(|label| (&*label.name, &*label.value));
-        self.find_pairs(pairs, &mut Vec::with_capacity(256))
+        self.find_pairs(&pairs, &mut Vec::with_capacity(256))
     }
 
     /// The series of labels in canonical form: sorted by name, each once, none empty. `text` is room
     /// for them.
     pub(crate) fn find_pairs<'a>(
         &self,
-        pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone,
+        pairs: &(impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone),
         text: &mut Vec<u8>,
     ) -> Option<SeriesId> {
         let mut hash = hash_of(pairs.clone(), text);
@@ -179,7 +179,12 @@ impl Index {
         series
     }
 
-    fn value_of(&self, series: SeriesId, name: u32) -> Option<u32> {
+    /// The number of a string that is interned.
+    pub(crate) fn number(&self, string: &str) -> Option<u32> {
+        self.numbers.get(string).copied()
+    }
+
+    pub(crate) fn value_of(&self, series: SeriesId, name: u32) -> Option<u32> {
         self.pairs(series)
             .iter()
             .find(|pair| pair.0 == name)

@@ -4,13 +4,14 @@
 //! samples for one timestamp the one that was stored first is served. Every block is checked before a
 //! value is taken from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::column::visible;
 use super::data;
 use super::handle::Reading;
+use super::index::Index;
 use super::live::View;
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
@@ -87,7 +88,7 @@ impl Snapshot {
         range: TimeRange,
         samples_max: usize,
     ) -> Result<Vec<Column>, Error> {
-        let wanted = self.wanted(matchers);
+        let wanted = self.selected(matchers);
         let mut selected = self.read(&wanted, range, samples_max)?;
         selected.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
         Ok(selected)
@@ -131,9 +132,10 @@ impl Snapshot {
 
     /// The series with data in `range` that pass all matchers, sorted.
     pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
-        let present = self.present(matchers, range)?;
+        let present = self.present(self.wanted(matchers, each_series), range)?;
         let index = self.view.live.index();
-        let mut series: Vec<Labels> = present.iter().map(|&series| index.labels(series)).collect();
+        let labels = present.iter().map(|wanted| index.labels(wanted.series));
+        let mut series: Vec<Labels> = labels.collect();
         drop(index);
         series.sort_unstable();
         Ok(series)
@@ -145,11 +147,11 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<String>, Error> {
-        let present = self.present(matchers, range)?;
+        let present = self.present(self.wanted(matchers, each_series), range)?;
         let index = self.view.live.index();
         let names: BTreeSet<u32> = present
             .iter()
-            .flat_map(|&series| index.pairs(series))
+            .flat_map(|wanted| index.pairs(wanted.series))
             .map(|&(name, _)| name)
             .collect();
         Ok(sorted_symbols(names, index.symbols()))
@@ -162,15 +164,13 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<String>, Error> {
-        let present = self.present(matchers, range)?;
-        let index = self.view.live.index();
-        let values: BTreeSet<u32> = present
-            .iter()
-            .flat_map(|&series| index.pairs(series))
-            .filter(|&&(label, _)| *index.symbols()[label as usize] == *name)
-            .map(|&(_, value)| value)
-            .collect();
-        Ok(sorted_symbols(values, index.symbols()))
+        let Some(label) = self.view.live.index().number(name) else {
+            return Ok(Vec::new());
+        };
+        let wanted = self.wanted(matchers, |index, series| index.value_of(series, label));
+        let present = self.present(wanted, range)?;
+        let values = present.into_iter().map(|wanted| wanted.group).collect();
+        Ok(sorted_symbols(values, self.view.live.index().symbols()))
     }
 
     /// What is known of each metric, by name.
@@ -245,14 +245,26 @@ impl Snapshot {
     }
 
     /// The series that pass all matchers, in the order of blocks.
-    pub(super) fn wanted(&self, matchers: &[Matcher]) -> Vec<Wanted> {
+    pub(super) fn selected(&self, matchers: &[Matcher]) -> Vec<Wanted> {
+        self.wanted(matchers, each_series)
+    }
+
+    /// The series that pass all matchers and have a group, in the order of blocks.
+    fn wanted(
+        &self,
+        matchers: &[Matcher],
+        group_of: impl Fn(&Index, SeriesId) -> Option<u32>,
+    ) -> Vec<Wanted> {
         let index = self.view.live.index();
         let mut wanted: Vec<Wanted> = index
             .select(matchers)
             .into_iter()
-            .map(|series| Wanted {
-                metric: index.metric(series),
-                series,
+            .filter_map(|series| {
+                Some(Wanted {
+                    metric: index.metric(series),
+                    series,
+                    group: group_of(&index, series)?,
+                })
             })
             .collect();
         wanted.sort_unstable();
@@ -268,55 +280,66 @@ impl Snapshot {
             .filter(move |row| row.range.overlaps(range))
     }
 
-    /// The wanted series that have a sample in a range; the newest data is looked at first, and no more
-    /// than it takes to have seen each series once.
-    fn present(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<SeriesId>, Error> {
+    /// One of the wanted series of each group that has a sample in a range; the newest data is looked at
+    /// first, and no more than it takes.
+    fn present(&self, wanted: Vec<Wanted>, range: TimeRange) -> Result<Vec<Wanted>, Error> {
         let Some(range) = self.clamp(range) else {
             return Ok(Vec::new());
         };
-        let mut missing = self.wanted(matchers);
+        let mut missing = wanted;
         let mut present = Vec::new();
+        let mut groups = HashSet::new();
         for slot in self.view.parts.iter().rev() {
             let relative = slot.part.relative(self.view.seq);
             let columns = slot.part.columns();
             let hidden = self.view.hidden(slot);
-            missing.retain(|wanted| {
+            for wanted in &missing {
+                if groups.contains(&wanted.group) {
+                    continue;
+                }
                 let hidden = hidden.ranges(wanted.series);
+                let is_hidden = |at: i64| {
+                    let at = Timestamp::from_ms(at);
+                    hidden.iter().any(|range| range.contains(at))
+                };
                 let found = columns.get(wanted.series).is_some_and(|column| {
                     let (timestamps, _, late) = column.visible(range, relative);
-                    let is_hidden = |at| {
-                        hidden
-                            .iter()
-                            .any(|range| range.contains(Timestamp::from_ms(at)))
-                    };
                     !visible(timestamps, range, &hidden).is_empty()
                         || late.into_iter().any(|(at, _)| !is_hidden(at))
                 });
-                present.extend(found.then_some(wanted.series));
-                !found
-            });
+                if found {
+                    groups.insert(wanted.group);
+                    present.push(*wanted);
+                }
+            }
+            missing.retain(|wanted| !groups.contains(&wanted.group));
         }
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
         for row in self.rows(range).rev() {
             if missing.is_empty() {
                 break;
             }
-            let mut found = vec![false; missing.len()];
             let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
             blocks.each_chunk(row, &missing, |position, block| {
-                let hidden = hidden.ranges(missing[position].series);
-                found[position] = found[position] || block.has_sample(range, &hidden)?;
+                let wanted = missing[position];
+                if groups.contains(&wanted.group) {
+                    return Ok(());
+                }
+                if block.has_sample(range, &hidden.ranges(wanted.series))? {
+                    groups.insert(wanted.group);
+                    present.push(wanted);
+                }
                 Ok(())
             })?;
-            let mut found = found.into_iter();
-            missing.retain(|wanted| {
-                let found = found.next().unwrap_or(false);
-                present.extend(found.then_some(wanted.series));
-                !found
-            });
+            missing.retain(|wanted| !groups.contains(&wanted.group));
         }
         Ok(present)
     }
+}
+
+/// Every series is a group of its own.
+fn each_series(_: &Index, series: SeriesId) -> Option<u32> {
+    Some(series.0)
 }
 
 fn sorted_symbols(numbers: BTreeSet<u32>, symbols: &[Arc<str>]) -> Vec<String> {

@@ -24,6 +24,8 @@ const HEAD_SERIES: usize = 256;
 pub(crate) struct Wanted {
     pub(crate) metric: u32,
     pub(crate) series: SeriesId,
+    /// Of series of one group, one is enough where only presence matters.
+    pub(crate) group: u32,
 }
 
 /// The table of blocks, read one block at a time.

@@ -4,6 +4,7 @@
 //! so it gets this instead of the files themselves.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -157,14 +158,15 @@ impl StorageBackend for ShadowFile {
         let mut contents = self.contents();
         let kept = contents.kept;
         for (page, within, piece) in pieces(offset, data.len()) {
-            if !contents.pages.contains_key(&page) {
-                let mut bytes = vec![0; PAGE as usize];
-                self.read_file(kept, page * PAGE, &mut bytes)?;
-                contents.pages.insert(page, bytes);
-            }
-            if let Some(bytes) = contents.pages.get_mut(&page) {
-                bytes[within..within + piece.len()].copy_from_slice(&data[piece]);
-            }
+            let bytes = match contents.pages.entry(page) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut bytes = vec![0; PAGE as usize];
+                    self.read_file(kept, page * PAGE, &mut bytes)?;
+                    place.insert(bytes)
+                }
+            };
+            bytes[within..within + piece.len()].copy_from_slice(&data[piece]);
         }
         contents.len = contents.len.max(offset + data.len() as u64);
         Ok(())

@@ -210,10 +210,9 @@ impl Verified {
         };
         let applied = data.contain(|| data::applied(&transaction));
         let revision = data.contain(|| data::revision(&transaction));
-        for error in [applied.as_ref().err(), revision.as_ref().err()] {
-            if let Some(error) = error {
-                self.error(data, "table \"meta\"", error);
-            }
+        let errors = applied.as_ref().err().into_iter();
+        for error in errors.chain(revision.as_ref().err()) {
+            self.error(data, "table \"meta\"", error);
         }
         *names = self.names(data, &transaction);
         self.records(data, &transaction);

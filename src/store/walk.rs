@@ -46,7 +46,7 @@ impl Reader {
         let snapshot = self.snapshot()?;
         let selected: BTreeSet<Wanted> = selectors
             .iter()
-            .flat_map(|matchers| snapshot.wanted(matchers))
+            .flat_map(|matchers| snapshot.selected(matchers))
             .collect();
         let index = snapshot.view.live.index();
         let mut metrics: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();

@@ -19,10 +19,10 @@ const KILLS: usize = 20;
 const AHEAD_MAX: usize = 20_000;
 
 /// A small generator of its own, so that a printed seed replays the run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -75,9 +75,9 @@ fn live_and_die(data: &Path, config: &Path, life: Duration) -> Option<usize> {
     seen
 }
 
-#[test]
+/// The seed of a run, which it prints: from the environment, or the time of day.
 #[expect(clippy::disallowed_methods, reason = "the seed is the time of day")]
-fn counts_are_exact_after_twenty_kills() {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("CUTOVER_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -88,7 +88,12 @@ fn counts_are_exact_after_twenty_kills() {
         u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap() | 1
     });
     println!("CUTOVER_SEED={seed}");
-    let mut random = Random(seed);
+    seed
+}
+
+#[test]
+fn counts_are_exact_after_twenty_kills() {
+    let mut random = Random(seed());
 
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();

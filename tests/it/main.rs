@@ -17,6 +17,7 @@ mod egress;
 mod http;
 mod kafka;
 mod kill;
+mod kill_write;
 mod migrations;
 mod operations;
 mod prometheus;

@@ -30,13 +30,6 @@ enum Value<'a> {
     Fixed32,
 }
 
-/// A stretch of the body that is UTF-8 as a whole, so that its pieces need no check of their own.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stretch<'a> {
-    text: &'a str,
-    start: usize,
-}
-
 impl<'a> Message<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
         Self {
@@ -48,11 +41,6 @@ impl<'a> Message<'a> {
     /// Where the rest begins in the body.
     pub(super) fn at(&self) -> usize {
         self.end - self.rest.len()
-    }
-
-    /// Whether the next field is one of bytes with this number, below 16.
-    pub(super) fn next_is_bytes_of(&self, number: u8) -> bool {
-        self.rest.first() == Some(&(number << 3 | 2))
     }
 
     /// The next field; `None` at the end.
@@ -149,25 +137,77 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// All of it as text, which may lie within a stretch that is known to be text.
+    /// All of it, when it is a double in field 1 and a number in field 2, in this order.
     #[inline]
-    pub(super) fn text_within(self, stretch: Stretch<'a>) -> Result<&'a str, Error> {
-        // What lies before the stretch wraps around and is not found.
-        let start = self.at().wrapping_sub(stretch.start);
-        let known = stretch.text.get(start..start.wrapping_add(self.rest.len()));
-        known.map_or_else(|| self.text(), Ok)
+    pub(super) fn double_and_number(mut self) -> Option<(f64, u64)> {
+        let (&[first, value @ .., second], rest) = self.rest.split_first_chunk::<10>()?;
+        if first != (1 << 3 | 1) || second != 2 << 3 {
+            return None;
+        }
+        self.rest = rest;
+        let number = self.varint().ok()?;
+        let value = f64::from_bits(u64::from_le_bytes(value));
+        self.rest.is_empty().then_some((value, number))
     }
 
-    /// The bytes from here to where `later`, the same message walked further, stands.
+    /// Reads the pairs of texts in the fields with this number at the beginning, and answers what
+    /// follows them.
     ///
-    /// Empty where they are not UTF-8.
-    pub(super) fn stretch_to(&self, later: &Self) -> Stretch<'a> {
-        let (walked, _) = self.rest.split_at(self.rest.len() - later.rest.len());
-        Stretch {
-            text: std::str::from_utf8(walked).unwrap_or_default(),
-            start: self.at(),
+    /// Takes the form in which senders write them: texts below 128 bytes, in the fields 1 and 2, both
+    /// there and in this order; stops before the first pair in another form, and where so many have
+    /// been read. This is most of what a request consists of. So all pairs are checked at once to be
+    /// UTF-8, the bytes between the texts included: below 128 those are UTF-8 themselves, and pieces
+    /// of a text between whole characters are texts.
+    pub(super) fn leading_pairs(
+        self,
+        number: u8,
+        pairs_max: usize,
+        pairs: &mut Vec<(&'a str, &'a str)>,
+    ) -> Self {
+        let tag = number << 3 | 2;
+        let mut rest = self.rest;
+        while let [first, length @ 0..0x80, more @ ..] = rest
+            && *first == tag
+            && let Some((_, after)) = more.split_at_checked(usize::from(*length))
+        {
+            rest = after;
         }
+        let (walked, _) = self.rest.split_at(self.rest.len() - rest.len());
+        let mut text = std::str::from_utf8(walked).unwrap_or_default();
+        let mut end = self.at();
+        while pairs.len() < pairs_max
+            && let Some((_, length)) = short_field(text)
+            && let Some((pair, after)) = text.split_at_checked(2 + length)
+            && let Some(pair) = short_pair(pair)
+        {
+            pairs.push(pair);
+            end += 2 + length;
+            text = after;
+        }
+        let (_, rest) = self.rest.split_at(end - self.at());
+        Self { rest, ..self }
     }
+}
+
+/// The tag and the length of a field of bytes whose length fits into one byte.
+#[inline]
+fn short_field(text: &str) -> Option<(u8, usize)> {
+    match text.as_bytes() {
+        [tag, length @ 0..0x80, ..] => Some((*tag, usize::from(*length))),
+        _ => None,
+    }
+}
+
+/// The texts in the fields 1 and 2 of a message that stands behind its tag and length.
+#[inline]
+fn short_pair(field: &str) -> Option<(&str, &str)> {
+    let (_, message) = field.split_at_checked(2)?;
+    let (_, length) = short_field(message).filter(|(tag, _)| *tag == (1 << 3 | 2))?;
+    let (_, message) = message.split_at_checked(2)?;
+    let (name, message) = message.split_at_checked(length)?;
+    let (_, length) = short_field(message).filter(|(tag, _)| *tag == (2 << 3 | 2))?;
+    let (_, value) = message.split_at_checked(2)?;
+    (value.len() == length).then_some((name, value))
 }
 
 impl<'a> Field<'a> {
@@ -266,20 +306,57 @@ mod tests {
         assert_eq!(field.number().unwrap(), u64::MAX);
     }
 
+    /// The pairs in the fields 1 at the beginning, and how many bytes they take.
+    fn pairs(body: &[u8]) -> (Vec<(&str, &str)>, usize) {
+        let mut pairs = Vec::new();
+        let rest = Message::new(body).leading_pairs(1, 9, &mut pairs);
+        (pairs, rest.at())
+    }
+
     #[test]
-    fn text_is_found_within_a_stretch_or_checked_by_itself() {
-        // Two fields of text, the second outside of the stretch, and one that is none.
-        let body = [0x0a, 2, 0xc3, 0xa9, 0x0a, 1, b'x', 0x0a, 1, 0xff];
-        let start = Message::new(&body);
-        let mut later = start;
-        let first = later.next().unwrap().unwrap().message().unwrap();
-        let stretch = start.stretch_to(&later);
-        let second = later.next().unwrap().unwrap().message().unwrap();
-        let third = later.next().unwrap().unwrap().message().unwrap();
-        assert_eq!(first.text_within(stretch).unwrap(), "\u{e9}");
-        assert_eq!(second.text_within(stretch).unwrap(), "x");
-        let error = third.text_within(stretch).unwrap_err();
-        assert_eq!(error, Error::at(9, Fault::Utf8));
+    fn pairs_are_read_as_long_as_they_have_the_usual_form() {
+        let usual = b"\x0a\x08\x0a\x01a\x12\x03b\xc3\xa9";
+        assert_eq!(pairs(usual), (vec![("a", "b\u{e9}")], 10));
+        let two = [usual.as_slice(), usual, b"\x12\x00"].concat();
+        assert_eq!(pairs(&two).1, 20);
+        let ten = usual.repeat(10);
+        assert_eq!(pairs(&ten).1, 90);
+        for unusual in [
+            b"\x12\x06\x0a\x01a\x12\x01b".as_slice(),
+            b"\x0a\x06\x12\x01a\x0a\x01b",
+            b"\x0a\x03\x0a\x01a",
+            b"\x0a\x06\x0a\x01a\x12\x02b",
+            b"\x0a\x06\x0a\x03a\x12\x01b",
+            b"\x0a\x07\x0a\x01a\x12\x01b\x00",
+            b"\x0a\x06\x0a\x01a\x12\x01\xff",
+            b"\x0a\x07\x0a\x01a\x12\x01b",
+            b"\x0a",
+            b"",
+        ] {
+            assert_eq!(pairs(unusual), (vec![], 0), "{unusual:?}");
+            let later = [usual.as_slice(), unusual].concat();
+            assert!(pairs(&later).1 <= 10, "{unusual:?}");
+        }
+    }
+
+    #[test]
+    fn a_double_and_a_number_are_read_in_the_usual_form_only() {
+        let read = |message: &[u8]| Message::new(message).double_and_number();
+        let usual = [9, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 0x85, 0x01];
+        assert_eq!(read(&usual), Some((1.0, 133)));
+        for end in 0..usual.len() {
+            assert_eq!(read(usual.split_at(end).0), None);
+        }
+        let more = [usual.as_slice(), &[0x18, 1]].concat();
+        assert_eq!(read(&more), None);
+        assert_eq!(read(&[0x10, 1]), None);
+    }
+
+    #[test]
+    fn a_text_ends_between_characters() {
+        // Two bytes of a text's end are one character, of which the length gives half to the name.
+        let halved = b"\x0a\x07\x0a\x01\xc3\xa9\x12\x00\x00";
+        assert_eq!(pairs(halved), (vec![], 0));
     }
 
     proptest! {

@@ -6,11 +6,12 @@
 //! MetricMetadata 1 type, 2 metric_family_name, 4 help, 5 unit
 //! ```
 
-use super::protobuf::{Message, Stretch};
+use super::protobuf::Message;
 use super::{Admission, Contents, Error, decode_kind, decode_sample};
 use crate::ingest::admission::LABELS_MAX;
 use crate::model::{MetricKind, MetricMetadata};
 
+/// The number of the labels among the fields of a series.
 const LABELS: u8 = 1;
 
 pub(super) fn decode(body: &[u8], admission: &mut Admission<'_, '_>) -> Result<(), Error> {
@@ -38,18 +39,13 @@ fn decode_series<'a>(
     admission: &mut Admission<'_, '_>,
 ) -> Result<(), Error> {
     pairs.clear();
-    let mut after_labels = series;
-    while after_labels.next_is_bytes_of(LABELS) {
-        after_labels.next()?;
-    }
-    // One check of all labels costs less than one of each name and value.
-    let stretch = series.stretch_to(&after_labels);
+    let after_labels = series.leading_pairs(LABELS, LABELS_MAX, pairs);
     let mut contents = Contents::default();
-    let mut fields = series;
+    let mut fields = after_labels;
     while let Some(field) = fields.next()? {
         match field.number {
             1 => {
-                let pair = decode_label(field.message()?, stretch)?;
+                let pair = decode_label(field.message()?)?;
                 // One more than may be, so that it is seen.
                 if pairs.len() <= LABELS_MAX {
                     pairs.push(pair);
@@ -62,7 +58,8 @@ fn decode_series<'a>(
     }
     if contents.samples > 0 {
         admission.series(pairs);
-        while let Some(field) = after_labels.next()? {
+        let mut fields = after_labels;
+        while let Some(field) = fields.next()? {
             if field.number == 2 {
                 admission.push(decode_sample(field.message()?)?)?;
             }
@@ -74,16 +71,12 @@ fn decode_series<'a>(
     Ok(())
 }
 
-#[inline]
-fn decode_label<'a>(
-    mut label: Message<'a>,
-    stretch: Stretch<'a>,
-) -> Result<(&'a str, &'a str), Error> {
+fn decode_label(mut label: Message<'_>) -> Result<(&str, &str), Error> {
     let mut pair = ("", "");
     while let Some(field) = label.next()? {
         match field.number {
-            1 => pair.0 = field.message()?.text_within(stretch)?,
-            2 => pair.1 = field.message()?.text_within(stretch)?,
+            1 => pair.0 = field.message()?.text()?,
+            2 => pair.1 = field.message()?.text()?,
             _ => {}
         }
     }

@@ -49,21 +49,21 @@ pub(super) fn pack(values: &[u64], plan: Plan, out: &mut Vec<u8>) {
     let listed = values.iter().filter(|&&value| is_listed(value)).count();
     put_varint(out, listed as u64);
 
-    let mut pending = 0u128;
+    let mut word = 0u64;
     let mut used = 0;
     let mask = mask(width);
     for value in values {
-        pending |= u128::from(value & mask) << used;
+        let value = value & mask;
+        word |= value << used;
         used += width;
-        while used >= 8 {
-            out.push(pending as u8);
-            pending >>= 8;
-            used -= 8;
+        if used >= u64::BITS {
+            out.extend_from_slice(&word.to_le_bytes());
+            used -= u64::BITS;
+            // The bits that did not fit into the word.
+            word = value.checked_shr(width - used).unwrap_or(0);
         }
     }
-    if used > 0 {
-        out.push(pending as u8);
-    }
+    out.extend_from_slice(&word.to_le_bytes()[..used.div_ceil(8) as usize]);
 
     let mut next = 0;
     for (at, &value) in values.iter().enumerate() {

@@ -92,20 +92,19 @@ pub(super) fn decode(
 
 /// The smallest exponent at which all values are integers, and these.
 fn scale(values: impl Iterator<Item = f64> + Clone, count: usize) -> Option<(usize, Vec<i64>)> {
-    let mut exponent = 0;
-    for value in values.clone() {
-        while to_decimal(value, exponent).is_none() {
-            exponent += 1;
-            if exponent == POWERS.len() {
-                return None;
+    let mut scaled = Vec::with_capacity(count);
+    // Most columns are integers, or show what they need with their first value.
+    'exponents: for exponent in 0..POWERS.len() {
+        scaled.clear();
+        for value in values.clone() {
+            match to_decimal(value, exponent) {
+                Some(mantissa) => scaled.push(mantissa),
+                None => continue 'exponents,
             }
         }
+        return Some((exponent, scaled));
     }
-    let mut scaled = Vec::with_capacity(count);
-    for value in values {
-        scaled.push(to_decimal(value, exponent)?);
-    }
-    Some((exponent, scaled))
+    None
 }
 
 /// Runs of equal exceptions: the gap before, the length, the class.

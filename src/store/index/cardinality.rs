@@ -56,11 +56,14 @@ impl Index {
     }
 }
 
+/// A count and what it is of, a name alone or with a value: the one that comes first is the largest.
+type Ranked<'a> = (u64, Reverse<(&'a str, &'a str)>);
+
 /// The largest counts that were offered; of equal ones those whose names come first.
 struct Top<'a> {
     limit: usize,
     /// The smallest on top.
-    heap: BinaryHeap<Reverse<(u64, Reverse<(&'a str, &'a str)>)>>,
+    heap: BinaryHeap<Reverse<Ranked<'a>>>,
 }
 
 impl<'a> Top<'a> {

@@ -20,7 +20,7 @@ impl Verified {
             let place = format!("row {seq}");
             match Entry::decode(value, seq) {
                 Ok(entry) => {
-                    faults.extend(check(&entry, names).map(|detail| (place.clone(), detail)))
+                    faults.extend(check(&entry, names).map(|detail| (place.clone(), detail)));
                 }
                 Err(error) => faults.push((place.clone(), malformed(error))),
             }
