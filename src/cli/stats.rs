@@ -1,5 +1,7 @@
 //! `cutover stats`: what the store holds, and what that costs.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::block_on;
@@ -9,6 +11,9 @@ use crate::app::offline;
 use crate::client::Client;
 use crate::http::wire::{Codec, Encoding, StoreStatus};
 use crate::model::unit::{human_bytes, human_duration};
+
+/// A store that was opened a moment ago has nothing to say of what is new.
+const OBSERVED_MIN: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
 pub(super) struct Command {
@@ -42,7 +47,7 @@ impl Command {
 }
 
 fn shown(status: &StoreStatus) -> String {
-    let observed = std::time::Duration::from_secs_f64(status.series_observed_seconds.max(0.0));
+    let observed = Duration::from_secs_f64(status.series_observed_seconds.max(0.0));
     let per_sample = match status.bytes_per_sample {
         Some(bytes) => format!("{bytes:.2} bytes"),
         None => "-".to_owned(),
@@ -51,13 +56,17 @@ fn shown(status: &StoreStatus) -> String {
     let rows = [
         (
             "series",
-            format!(
-                "{}, {} new in the last hour, {} in the last day (seen for {})",
-                status.series,
-                status.series_new_hour,
-                status.series_new_day,
-                human_duration(observed)
-            ),
+            if observed < OBSERVED_MIN {
+                status.series.to_string()
+            } else {
+                format!(
+                    "{}, {} new in the last hour, {} in the last day (seen for {})",
+                    status.series,
+                    status.series_new_hour,
+                    status.series_new_day,
+                    human_duration(observed)
+                )
+            },
         ),
         (
             "head",
