@@ -8,6 +8,7 @@ mod demo;
 pub mod offline;
 mod own_series;
 mod signals;
+mod store_series;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -102,6 +103,7 @@ impl Appliance {
             .data
             .clone()
             .unwrap_or_else(config::default_data_dir);
+        let admin_api = config.server.admin_api;
         let store = open_store(&config, &data, address, &clock)?;
         let (writer, reader) = (store.writer(), store.reader());
         let metrics = Metrics::default();
@@ -144,6 +146,7 @@ impl Appliance {
         });
         let own = own_series::run(
             metrics.clone(),
+            reader.clone(),
             writer.clone(),
             clock.clone(),
             shutdown.clone(),
@@ -165,6 +168,7 @@ impl Appliance {
                 names: Vec::new(),
             },
             watches: Arc::new(watches),
+            snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
         });
         let listener = socket

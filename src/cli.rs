@@ -4,12 +4,21 @@
 //! the program logs. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 unknown (the server
 //! does not answer), 130 on a second interrupt; a closed pipe is 0.
 
+mod backup;
 mod check_config;
+mod compact;
 mod dead_letters;
+mod delete;
 mod demo;
+mod export;
+mod import;
 mod output;
+mod place;
+mod progress;
 mod query;
 mod serve;
+mod stats;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -55,6 +64,41 @@ enum Command {
     Query(query::Command),
     /// List the messages that could not be understood, the newest first.
     DeadLetters(dead_letters::Command),
+    /// Say what the store holds, how fast it grows, and what that costs.
+    Stats(stats::Command),
+    /// Write stored samples as OpenMetrics text.
+    ///
+    /// Every sample with its exact value and time, series by series, with `# EOF` at the end; `cutover
+    /// import` and `promtool tsdb create-blocks-from openmetrics` read it. Stale markers are left out.
+    Export(export::Command),
+    /// Store the samples of a text in a format of Prometheus.
+    ///
+    /// The file is sent in pieces of whole lines, each checked before it is sent. A wrong line ends the
+    /// import; what comes before it is stored by then. Samples that are stored already are no error, so the
+    /// same file can be imported again. Refused samples are told, and the exit code is 1.
+    Import(import::Command),
+    /// Delete samples of the selected series.
+    ///
+    /// Says first how many series that concerns, and asks. It cannot be undone; the space comes back as
+    /// blocks are merged. A server needs `admin_api = true` in [server] of its configuration.
+    Delete(delete::Command),
+    /// Copy the store to another directory while it is in use.
+    ///
+    /// The server goes on meanwhile. The copy is a data directory: to restore it, or to move, run
+    /// `cutover serve --data COPY`. The server writes it, so DIR is on the server's host, and its
+    /// configuration has to say `admin_api = true` in [server].
+    Backup(backup::Command),
+    /// Check everything in a data directory at rest, and list what is wrong.
+    ///
+    /// Nothing is changed. Every fault is listed with its file and place; the exit code is 0 when there is
+    /// none and 1 otherwise. The directory must not be in use: to check a running server's store, verify a
+    /// backup of it.
+    Verify(verify::Command),
+    /// Give back all space that is not in use in a data directory at rest.
+    ///
+    /// Everything is merged and both files are written anew, which needs room for a second copy. A running
+    /// server does the same by itself when enough is dead.
+    Compact(compact::Command),
     /// Check a configuration file and say what it sets.
     CheckConfig(check_config::Command),
 }
@@ -98,6 +142,13 @@ pub fn main() -> ExitCode {
         Command::Watch(command) => command.run(&logging),
         Command::Query(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Stats(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Delete(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Compact(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     };
     match result {

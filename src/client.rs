@@ -5,6 +5,7 @@
 //! the server said is never guessed.
 
 mod prom;
+mod store;
 mod transport;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::model::unit::format_duration;
 use crate::net::body;
 
 pub use prom::{LabelMap, PromData, PromSample, PromSeries, QueryAnswer};
+pub use store::ExportError;
 use transport::Transport;
 
 /// Largest answer that is taken: a full range query of many series is some 100 MB.
@@ -319,6 +321,7 @@ pub enum Readiness {
 enum Content<'a> {
     None,
     Form(Pairs<'a>),
+    Text(&'static str, Vec<u8>),
     Json(Vec<u8>),
 }
 
@@ -330,6 +333,7 @@ impl Content<'_> {
                 Some("application/x-www-form-urlencoded"),
                 encode_pairs(pairs).into_bytes(),
             ),
+            Self::Text(content_type, text) => (Some(content_type), text),
             Self::Json(json) => (Some("application/json"), json),
         }
     }

@@ -42,6 +42,8 @@ pub struct Server {
     pub data: Option<PathBuf>,
     /// Allows an address beyond loopback while there is no authentication.
     pub insecure: bool,
+    /// Allows the API that deletes series and makes backups.
+    pub admin_api: bool,
 }
 
 impl Default for Server {
@@ -50,6 +52,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 9490)),
             data: None,
             insecure: false,
+            admin_api: false,
         }
     }
 }

@@ -5,8 +5,11 @@
 //! route is bounded in bytes and time, whatever blocks runs off the async runtime, and every failure
 //! leaves through `error`, in Prometheus' envelope.
 
+mod admin_api;
 mod answer;
 mod error;
+pub mod export;
+mod export_api;
 mod guard;
 mod health;
 mod json;
@@ -17,6 +20,7 @@ mod params;
 mod prom_api;
 mod router;
 mod serve;
+mod store_api;
 pub mod wire;
 mod write_api;
 

@@ -14,15 +14,18 @@ mod accept;
 mod alias;
 mod append;
 mod assemble;
+mod backup;
 mod block;
 mod bytes;
 mod codec;
 mod column;
+mod compact;
 mod data;
 mod deletion;
 mod entry;
 pub mod error;
 mod files;
+mod growth;
 mod handle;
 mod head;
 mod index;
@@ -38,8 +41,13 @@ pub mod record;
 mod recover;
 mod seal;
 mod select;
+mod shadow;
+mod stats;
+mod tally;
 mod upkeep;
+mod verify;
 mod wal;
+mod walk;
 mod window;
 mod writer;
 
@@ -49,7 +57,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -57,17 +65,27 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use append::{Append, Fill};
+pub use backup::{Backup, Head};
+pub use compact::{Compacted, compact};
 pub use error::Error;
+pub use growth::NewSeries;
+pub use index::cardinality::{Cardinality, Frequency};
 pub use reader::{Reader, Snapshot};
 pub use record::Table;
+pub use stats::{BlockStats, CodecStats, IndexStats, Stats};
+pub use tally::{Counts, Done};
+pub use verify::{Fault, Verified, verify};
+pub use walk::{Selection, Walk};
 
 use self::files::Files;
+use self::growth::Growth;
 use self::live::Live;
 use self::lock::Lock;
 use self::manifest::Manifest;
 use self::medium::{Directory, Medium};
 use self::queue::{Intake, Queue, Request};
 use self::recover::Recovered;
+use self::tally::Tally;
 use self::writer::WriterThread;
 use crate::model::{Batch, Clock, Labels, Matcher, MetricMetadata, Sample, TimeRange, Timestamp};
 
@@ -76,6 +94,13 @@ pub const FORMAT: u32 = files::FORMAT;
 
 /// What is known of each metric, kept as records like any other.
 const METADATA: Table<MetricMetadata> = Table::new("store.metadata", 1);
+
+/// What is wrong with a record of metadata, if it is one.
+fn check_metadata(table: &str, value: &[u8]) -> Option<Error> {
+    (table == METADATA.name())
+        .then(|| METADATA.decode(value).err())
+        .flatten()
+}
 
 /// What an operator may set about the store.
 #[derive(Clone, Debug)]
@@ -145,6 +170,10 @@ struct Shared {
     queue: Queue,
     live: RwLock<Arc<Live>>,
     manifest: RwLock<Arc<Manifest>>,
+    tally: Tally,
+    growth: Mutex<Growth>,
+    /// What the tables beside the blocks took in a revision of the data file.
+    small_bytes: Mutex<Option<(u64, u64)>>,
 }
 
 impl Shared {
@@ -179,14 +208,6 @@ impl Shared {
         self.files.data.contain(|| data::applied(&transaction))
     }
 
-    /// What is live in the data file.
-    fn live_bytes(&self) -> Result<u64, Error> {
-        let data = &self.files.data;
-        let transaction = data.begin_read()?;
-        let small = data.contain(|| data::small_table_bytes(&transaction))?;
-        Ok(self.manifest().bytes() + small)
-    }
-
     /// What is older than this is neither accepted nor served.
     fn cutoff(&self) -> Option<Timestamp> {
         let retention = self.options.retention?;
@@ -195,17 +216,22 @@ impl Shared {
 
     /// Refuses to begin a transaction of so many bytes that the file system might not hold.
     fn check_space(&self, bytes: u64) -> Result<(), Error> {
+        self.check_space_of(&*self.medium, bytes)
+    }
+
+    /// The same of another place.
+    fn check_space_of(&self, medium: &dyn Medium, bytes: u64) -> Result<(), Error> {
         let io = |source| Error::Io {
-            path: self.medium.dir().to_owned(),
+            path: medium.dir().to_owned(),
             source,
         };
-        let space = self.medium.space().map_err(io)?;
+        let space = medium.space().map_err(io)?;
         let reserve = space.total_bytes / 100 * u64::from(self.options.disk_free_percent_min);
         // Twice: redb writes a page anew for every page that it changes.
         let needed_bytes = reserve.saturating_add(bytes.saturating_mul(2));
         if space.free_bytes < needed_bytes {
             return Err(Error::DiskFull {
-                path: self.medium.dir().to_owned(),
+                path: medium.dir().to_owned(),
                 free_bytes: space.free_bytes,
                 needed_bytes,
             });
@@ -254,15 +280,6 @@ pub struct Writer {
     shared: Arc<Shared>,
 }
 
-/// What an operator asks about the store.
-#[derive(Clone, Debug, Default)]
-pub struct Stats {
-    pub series: u64,
-    pub head_samples: u64,
-    pub sealed_samples: u64,
-    pub file_bytes: u64,
-}
-
 impl Store {
     /// Opens the store in a directory, making both where they are not there yet. Everything that was
     /// ever acknowledged is there when it returns.
@@ -292,7 +309,11 @@ impl Store {
         let transaction = files.data.begin_read()?;
         let manifest = files.data.contain(|| data::load_manifest(&transaction))?;
         drop(transaction);
+        let series = live.index().len() as u64;
         let shared = Arc::new(Shared {
+            tally: Tally::default(),
+            growth: Mutex::new(Growth::new(clock.monotonic(), series)),
+            small_bytes: Mutex::default(),
             files,
             medium,
             options,
@@ -344,16 +365,12 @@ impl Store {
 
     /// Seals everything acknowledged before the call, so that a backup of the data file holds it.
     pub fn seal(&self) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.post(Request::Seal(reply))?;
-        block_on(answer).unwrap_or(Err(Error::Closed))
+        block_on(self.writer().seal())
     }
 
     /// Merges what there is to merge and gives dead space back, instead of waiting until it is due.
     pub fn settle(&self) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.post(Request::Settle(reply))?;
-        block_on(answer).unwrap_or(Err(Error::Closed))
+        block_on(self.writer().settle())
     }
 
     /// Stops the writer after what is queued, and closes the files.
@@ -410,6 +427,20 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let request = deletion::Request { selectors, range };
         self.shared.queue.post(Request::Delete(request, reply))?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// [`Store::seal`] without blocking the thread.
+    pub async fn seal(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.post(Request::Seal(reply))?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// [`Store::settle`] without blocking the thread.
+    pub async fn settle(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.post(Request::Settle(reply))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -8,7 +8,7 @@ pub mod log;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::model::{Batch, Labels, METRIC_NAME, MetricKind, MetricMetadata, Sample, Timestamp};
 
@@ -35,6 +35,26 @@ impl Metrics {
     /// As [`Metrics::counter`].
     pub fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         let gauge = IntGaugeVec::new(Opts::new(name, help), labels)
+            .expect("metric names in the source are well formed");
+        self.register(gauge)
+    }
+
+    /// A counter of what is no whole number, such as seconds; its name ends in `_total`.
+    ///
+    /// # Panics
+    /// As [`Metrics::counter`].
+    pub fn float_counter(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        let counter = CounterVec::new(Opts::new(name, help), labels)
+            .expect("metric names in the source are well formed");
+        self.register(counter)
+    }
+
+    /// A gauge of what is no whole number.
+    ///
+    /// # Panics
+    /// As [`Metrics::counter`].
+    pub fn float_gauge(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        let gauge = GaugeVec::new(Opts::new(name, help), labels)
             .expect("metric names in the source are well formed");
         self.register(gauge)
     }

@@ -1,35 +1,51 @@
 //! Commands on a directory at rest: they open the store themselves instead of asking a server.
 
+mod store;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::bail;
+pub use self::store::{Deletion, Import, Imported, backup, compact, export, status, verify};
 
 use crate::http::wire;
 use crate::ingest::dead_letter;
-use crate::model::SystemClock;
-use crate::store::{self, Options, Reader, Store};
+use crate::model::{Clock, SystemClock};
+use crate::store::{Error, Options, Reader, Store};
 
 /// The newest dead letters of a directory.
 pub fn dead_letters(dir: &Path, limit: usize) -> anyhow::Result<Vec<wire::DeadLetter>> {
-    if !dir.join("wal.redb").is_file() {
-        bail!("{} is not a data directory of cutover", dir.display());
-    }
-    let options = Options {
-        retention: None,
-        ..Options::default()
-    };
-    let store = Store::open(dir, options, Arc::new(SystemClock::default()))?;
+    let store = open(dir)?;
     let letters = newest_dead_letters(&store.reader(), limit)?;
     store.close()?;
     Ok(letters)
+}
+
+/// Opens the store of a directory, which has to be there.
+fn open(dir: &Path) -> Result<Store, Error> {
+    if !dir.join("wal.redb").is_file() {
+        let dir = dir.to_owned();
+        return Err(Error::NotStore { dir });
+    }
+    Store::open(dir, options(), clock())
+}
+
+/// Everything is looked at and kept, whatever the server's retention is.
+fn options() -> Options {
+    Options {
+        retention: None,
+        ..Options::default()
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::default())
 }
 
 /// The newest dead letters in the shape of the API.
 pub(super) fn newest_dead_letters(
     reader: &Reader,
     limit: usize,
-) -> Result<Vec<wire::DeadLetter>, store::Error> {
+) -> Result<Vec<wire::DeadLetter>, Error> {
     let letters = dead_letter::newest(reader, limit)?;
     Ok(letters
         .into_iter()

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Canceled,
     Internal,
     Unavailable,
+    /// What the configuration keeps off: trying again does not help.
+    Disabled,
     Timeout,
 }
 
@@ -54,7 +56,7 @@ impl Kind {
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Canceled => StatusCode::from_u16(499).expect("499 is in the range of statuses"),
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Disabled | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -70,7 +72,7 @@ impl Kind {
             Self::Execution => "execution",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Disabled => "unavailable",
             Self::Timeout => "timeout",
         }
     }
@@ -169,6 +171,7 @@ impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
         let kind = match error {
             store::Error::TooManySamples { .. } => Kind::Execution,
+            store::Error::NotEmpty { .. } => Kind::BadData,
             store::Error::Closed
             | store::Error::DiskFull { .. }
             | store::Error::Busy { .. }
@@ -180,6 +183,7 @@ impl From<store::Error> for ApiError {
             | store::Error::Deletion
             | store::Error::Io { .. }
             | store::Error::Locked { .. }
+            | store::Error::NotStore { .. }
             | store::Error::NotDirectory { .. }
             | store::Error::NotWritable { .. }
             | store::Error::Missing { .. }

@@ -66,8 +66,14 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let limits = &api.state.limits;
+    let timeout = if route.starts_with("/api/v1/admin/") {
+        limits.admin_timeout
+    } else {
+        limits.request_timeout
+    };
     let response = match check(&api.state.listen, &request) {
-        Ok(()) => within(api.state.limits.request_timeout, next.run(request)).await,
+        Ok(()) => within(timeout, next.run(request)).await,
         Err(error) => Err(error),
     }
     .into_response();

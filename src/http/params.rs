@@ -99,6 +99,16 @@ impl Params {
         })
     }
 
+    /// A switch, as Go writes it; off by default.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        let flag = self.parsed(name, |text| match text {
+            "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+            "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+            _ => Err(format!("unable to parse boolean {text:?}")),
+        })?;
+        Ok(flag.unwrap_or(false))
+    }
+
     fn parsed<T>(
         &self,
         name: &str,

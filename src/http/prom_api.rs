@@ -65,13 +65,7 @@ pub(super) async fn query_exemplars() -> Response {
 }
 
 pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
-    let selection = Selection::of(&params)?;
-    if selection.selectors.is_empty() {
-        return Err(ApiError::new(
-            Kind::BadData,
-            "no match[] parameter provided",
-        ));
-    }
+    let selection = Selection::required(&params)?;
     let limit = selection.limit;
     let reader = api.state.reader.clone();
     let mut series = api
@@ -227,10 +221,10 @@ fn list(names: BTreeSet<String>, limit: Option<usize>) -> Response {
 }
 
 /// What the metadata endpoints select by.
-struct Selection {
+pub(super) struct Selection {
     /// One list of matchers for each alternative of each `match[]`.
-    selectors: Vec<Vec<Matcher>>,
-    range: crate::model::TimeRange,
+    pub(super) selectors: Vec<Vec<Matcher>>,
+    pub(super) range: crate::model::TimeRange,
     limit: Option<usize>,
 }
 
@@ -252,6 +246,16 @@ impl Selection {
             range: params.range()?,
             limit: params.limit("limit")?,
         })
+    }
+
+    /// The same where something has to be selected.
+    pub(super) fn required(params: &Params) -> Result<Self, ApiError> {
+        let selection = Self::of(params)?;
+        if selection.selectors.is_empty() {
+            let message = "no match[] parameter provided";
+            return Err(ApiError::new(Kind::BadData, message));
+        }
+        Ok(selection)
     }
 
     /// The selectors, or the one that selects everything when there are none.

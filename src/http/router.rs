@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use prometheus::IntCounterVec;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ingest::counters::Counters;
 use crate::migration::Tracker;
@@ -22,6 +23,7 @@ use crate::{promql, store};
 
 use super::error::{ApiError, Kind};
 use super::write_api::{self, Room};
+use super::{admin_api, export_api, store_api};
 use super::{guard, health, migration_api, observation_api, prom_api, wire};
 
 /// What a request may cost.
@@ -32,6 +34,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// From the head of a request to the head of its answer; longer than a query may take.
     pub request_timeout: Duration,
+    /// The same of what copies or merges the whole store.
+    pub admin_timeout: Duration,
     /// Queries at once, those for series and labels included; more wait for their turn. The rest of
     /// the API is cheap and waits for nobody, so that a dashboard goes on beside heavy queries.
     pub queries_max: usize,
@@ -45,6 +49,7 @@ impl Default for Limits {
             body_bytes_max: 32 << 20,
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(180),
+            admin_timeout: Duration::from_secs(6 * 3600),
             queries_max: 20,
             queue_timeout: Duration::from_secs(30),
         }
@@ -70,6 +75,8 @@ pub struct ApiState {
     /// The expression of each watch by its name, for those who chart an anomaly.
     pub watches: Arc<BTreeMap<String, String>>,
     pub dead_letters: DeadLetters,
+    /// Where snapshots are made; `None` keeps the whole administrative API off.
+    pub snapshots: Option<PathBuf>,
 }
 
 impl fmt::Debug for ApiState {
@@ -116,6 +123,7 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .merge(prometheus_routes())
         .merge(own_routes())
+        .merge(store_routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard::guard))
@@ -170,6 +178,20 @@ fn own_routes() -> Router<Arc<Api>> {
         .route("/api/v1/health", get(health::health))
 }
 
+/// What operators ask about the store and do to it.
+fn store_routes() -> Router<Arc<Api>> {
+    let delete_series = post(admin_api::delete_series).put(admin_api::delete_series);
+    let clean_tombstones = post(admin_api::clean_tombstones).put(admin_api::clean_tombstones);
+    let snapshot = post(admin_api::snapshot).put(admin_api::snapshot);
+    Router::new()
+        .route("/api/v1/export", get(export_api::export))
+        .route("/api/v1/status/tsdb", get(store_api::tsdb))
+        .route("/api/v1/status/store", get(store_api::store))
+        .route("/api/v1/admin/tsdb/delete_series", delete_series)
+        .route("/api/v1/admin/tsdb/clean_tombstones", clean_tombstones)
+        .route("/api/v1/admin/tsdb/snapshot", snapshot)
+}
+
 async fn unknown_route(request: Request) -> ApiError {
     let path = request.uri().path();
     ApiError::new(Kind::NotFound, format!("there is no {path:?} here"))
@@ -191,6 +213,18 @@ impl Api {
         &self,
         work: impl FnOnce(Arc<AtomicBool>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let turn = self.turn().await?;
+        let hang_up = CancelOnDrop(Arc::default());
+        let cancel = hang_up.0.clone();
+        off_runtime(move || {
+            let _turn = turn;
+            work(cancel)
+        })
+        .await
+    }
+
+    /// Waits for the turn of a query.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let queue_timeout = self.state.limits.queue_timeout;
         let turn = tokio::time::timeout(queue_timeout, self.turns.clone().acquire_owned())
             .await
@@ -202,13 +236,7 @@ impl Api {
                 ApiError::new(Kind::Timeout, message)
             })?
             .expect("the semaphore is never closed");
-        let hang_up = CancelOnDrop(Arc::default());
-        let cancel = hang_up.0.clone();
-        off_runtime(move || {
-            let _turn = turn;
-            work(cancel)
-        })
-        .await
+        Ok(turn)
     }
 }
 
@@ -262,6 +290,7 @@ mod tests {
             listen: guard::Listen::default(),
             watches: Arc::default(),
             dead_letters: Arc::new(|_| Ok(Vec::new())),
+            snapshots: None,
         };
         let requests = state
             .metrics

@@ -3,9 +3,13 @@
 //! Times are milliseconds since 1970 (`_ms`), spans are seconds. A number that is not known is `null`,
 //! never 0.
 
+mod store;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use store::{Codec, Encoding, Snapshot, StoreStatus};
 
 /// `GET /api/v1/migrations` answers a list of these, `GET /api/v1/migrations/{id}` one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -60,7 +60,7 @@ impl Counters {
     }
 }
 
-fn reason_name(reason: RejectReason) -> &'static str {
+pub fn reason_name(reason: RejectReason) -> &'static str {
     match reason {
         RejectReason::DuplicateTimestamp => "duplicate_timestamp",
         RejectReason::TooOld => "too_old",

@@ -177,6 +177,27 @@ impl BlockReader {
         self.chunks.iter().map(|chunk| chunk.series)
     }
 
+    /// The values of each chunk as they are encoded, with their number.
+    pub(crate) fn encoded_values<'a>(
+        &'a self,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = (usize, &'a [u8])> {
+        self.chunks.iter().filter_map(|chunk| {
+            let column = self.columns.get(chunk.column as usize)?;
+            Some((column.count as usize, bytes.get(chunk.start..chunk.end)?))
+        })
+    }
+
+    /// The timestamp columns as they are encoded, with the number of their timestamps.
+    pub(crate) fn encoded_timestamps<'a>(
+        &'a self,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = (usize, &'a [u8])> {
+        self.columns.iter().filter_map(|column| {
+            Some((column.count as usize, bytes.get(column.start..column.end)?))
+        })
+    }
+
     /// The first and the last timestamp of a chunk.
     pub(crate) fn span(&self, chunk: usize) -> (i64, i64) {
         let column = &self.columns[self.chunks[chunk].column as usize];

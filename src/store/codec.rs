@@ -5,6 +5,7 @@
 //! yields more than the count asked for. The bytes are described in `format.md`.
 
 mod integers;
+mod name;
 mod pack;
 mod timestamps;
 mod values;
@@ -13,6 +14,7 @@ mod xor;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use name::{name_of_timestamps, name_of_values};
 pub(crate) use timestamps::encode as encode_timestamps;
 pub(crate) use values::encode as encode_values;
 

@@ -26,13 +26,15 @@ use crate::model::SeriesId;
 /// Width, window number, generation, metric, first series -> block.
 const BLOCKS: TableDefinition<'_, (u8, i64, u64, u32, u32), &[u8]> = TableDefinition::new("blocks");
 /// Width, window number, generation -> manifest row.
-const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> = TableDefinition::new("windows");
+pub(crate) const WINDOWS: TableDefinition<'_, (u8, i64, u64), &[u8]> =
+    TableDefinition::new("windows");
 /// Number -> string, checksum.
-const SYMBOLS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("symbols");
+pub(crate) const SYMBOLS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("symbols");
 /// Id -> pairs of symbols, checksum.
-const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
+pub(crate) const SERIES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("series");
 /// Table, key -> encoded record, checksum.
-const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> = TableDefinition::new("records");
+pub(crate) const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
+    TableDefinition::new("records");
 
 const META_APPLIED: &str = "applied_wal_seq";
 const META_REVISION: &str = "revision";
@@ -253,17 +255,25 @@ where
     let mut rows = from.contain(|| Ok(source.range::<K>(..)?))?;
     let mut is_over = false;
     while !is_over {
-        to.write(|target| {
-            let mut target = target.open_table(table)?;
+        // Read first: an error has to name the file that it is of.
+        let mut batch = Vec::new();
+        from.contain(|| {
             let mut bytes = 0;
             while bytes < COPY_BYTES {
                 let Some(row) = rows.next() else {
                     is_over = true;
                     break;
                 };
-                let (key, value) = row?;
+                let row = row?;
+                bytes += row.1.value().len();
+                batch.push(row);
+            }
+            Ok(())
+        })?;
+        to.write(|target| {
+            let mut target = target.open_table(table)?;
+            for (key, value) in &batch {
                 target.insert(key.value(), value.value())?;
-                bytes += value.value().len();
             }
             Ok(())
         })?;
@@ -330,7 +340,7 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
     Ok(index)
 }
 
-fn decode_pairs(
+pub(crate) fn decode_pairs(
     bytes: &[u8],
     symbols: usize,
     pairs: &mut Vec<(u32, u32)>,
@@ -399,7 +409,11 @@ pub(crate) fn record(
         .transpose()
 }
 
-fn checked_record<'a>(table: &str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], redb::Error> {
+pub(crate) fn checked_record<'a>(
+    table: &str,
+    key: &[u8],
+    bytes: &'a [u8],
+) -> Result<&'a [u8], redb::Error> {
     let place = || format!("record {} of table {table:?}", key.escape_ascii());
     checked_row(bytes, record_seed(table, key)).map_err(|error| malformed(place())(error))
 }

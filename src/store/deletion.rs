@@ -93,6 +93,13 @@ impl Request {
     }
 }
 
+/// What is wrong with a record, if it is one of these.
+pub(crate) fn check_record(table: &str, value: &[u8]) -> Option<Error> {
+    (table == DELETIONS.name())
+        .then(|| decode(value).err())
+        .flatten()
+}
+
 /// The change that ends a deletion.
 pub(crate) fn end(seq: u64) -> Mutation {
     DELETIONS.remove(seq.to_be_bytes())

@@ -31,6 +31,10 @@ pub enum Error {
 
     #[error("data directory {dir} is in use by {holder}")]
     Locked { dir: PathBuf, holder: String },
+    #[error("{dir} is not empty: name a directory that is new or holds nothing")]
+    NotEmpty { dir: PathBuf },
+    #[error("{dir} is not a data directory of cutover")]
+    NotStore { dir: PathBuf },
     #[error("data directory {dir} is not a directory")]
     NotDirectory { dir: PathBuf },
     #[error("data directory {dir} is not writable: {source}")]

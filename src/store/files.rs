@@ -19,11 +19,11 @@ use super::{data, wal};
 /// The version of the whole format: the tables, the keys, and what is in them.
 pub(crate) const FORMAT: u32 = 1;
 
-const WAL_NAME: &str = "wal.redb";
+pub(crate) const WAL_NAME: &str = "wal.redb";
 const UNFINISHED: &str = ".new";
 
 /// The name of the data file that was written anew so many times, less one.
-fn data_name(number: u32) -> String {
+pub(crate) fn data_name(number: u32) -> String {
     format!("data-{number:08}.redb")
 }
 
@@ -42,7 +42,7 @@ const META_STORE: &str = "store";
 
 /// A number that tells one store's files from another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct StoreId([u8; 16]);
+pub(crate) struct StoreId([u8; 16]);
 
 impl StoreId {
     /// From the process's source of randomness for hash maps, which is the system's.
@@ -145,6 +145,66 @@ impl Files {
         Ok(self.wal.allocated()? + self.data.allocated()?)
     }
 
+    /// The data files of a place, oldest first, and whether there is a write-ahead file.
+    pub(crate) fn names_in(medium: &dyn Medium) -> Result<(Vec<String>, bool), Error> {
+        let mut names = medium.list().map_err(|source| Error::Io {
+            path: medium.dir().to_owned(),
+            source,
+        })?;
+        let has_wal = names.iter().any(|name| name == WAL_NAME);
+        names.retain(|name| data_number(name).is_some());
+        names.sort_by_key(|name| data_number(name));
+        Ok((names, has_wal))
+    }
+
+    /// The one of several data files that holds everything.
+    pub(crate) fn newest_of(
+        medium: &Arc<dyn Medium>,
+        names: &[String],
+    ) -> Result<Option<String>, Error> {
+        let numbers: Vec<u32> = names.iter().filter_map(|name| data_number(name)).collect();
+        Ok(newest_data(medium, &numbers)?.map(data_name))
+    }
+
+    /// Whether a place holds a store, or what is left of one.
+    pub(crate) fn are_in(medium: &dyn Medium) -> Result<bool, Error> {
+        let names = match medium.list() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(false),
+            names => names.map_err(|source| Error::Io {
+                path: medium.dir().to_owned(),
+                source,
+            })?,
+        };
+        Ok(names
+            .iter()
+            .any(|name| name == WAL_NAME || data_number(name).is_some()))
+    }
+
+    /// Copies what is sealed to a place that holds nothing, as a store with the same id; answers up to
+    /// which sequence number, and what the files take there.
+    ///
+    /// The data file gets its name last: without it the write-ahead file alone is refused.
+    pub(crate) fn copy_to(&self, medium: &Arc<dyn Medium>) -> Result<(u64, u64), Error> {
+        make(medium, WAL_NAME, Purpose::WriteAhead, self.id)?;
+        let name = data_name(1);
+        let mut seq = 0;
+        make_with(medium, &name, Purpose::Data, self.id, |target| {
+            data::copy(&self.data, target)?;
+            let transaction = target.begin_read()?;
+            seq = target.contain(|| data::applied(&transaction))?;
+            Ok(())
+        })?;
+        let mut bytes = 0;
+        for name in [WAL_NAME, &name] {
+            bytes += medium.allocated(name).map_err(|source| Error::Io {
+                path: medium.path(name),
+                source,
+            })?;
+        }
+        Ok((seq, bytes))
+    }
+
     /// Replaces the write-ahead file, which holds no row, by a new one: a file never shrinks.
     pub(crate) fn renew_wal(&self) -> Result<(), Error> {
         make(&self.medium, WAL_NAME, Purpose::WriteAhead, self.id)?;
@@ -228,7 +288,7 @@ fn make_with(
 }
 
 /// The id of the store that a file belongs to; refuses a format that this program does not know.
-fn identify(handle: &Handle) -> Result<StoreId, Error> {
+pub(crate) fn identify(handle: &Handle) -> Result<StoreId, Error> {
     let transaction = handle.begin_read()?;
     let (format, id) = handle.contain(|| {
         let format = meta_value(&transaction, META_FORMAT)?;

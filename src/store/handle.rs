@@ -231,6 +231,20 @@ impl Handle {
         })
     }
 
+    /// Has redb check every page of the file; nobody may be reading it. What is wrong and could be
+    /// repaired is an error as well.
+    pub(crate) fn check_integrity(&self) -> Result<(), Error> {
+        let mut state = self.write_state();
+        let State::Open(open) = &mut *state else {
+            return Err(Error::Closed);
+        };
+        let is_clean = self.contain(|| Ok(open.database.check_integrity()?))?;
+        if is_clean {
+            return Ok(());
+        }
+        Err(self.corrupt("its pages do not agree with each other"))
+    }
+
     /// Runs one transaction and commits it durably.
     ///
     /// After an error the outcome is unknown and the file has to be reopened.

@@ -4,6 +4,7 @@
 //! Held in memory whole and rebuilt at start. Series are only ever added; an id is the position in
 //! which its series was defined. Whether a series has samples is none of its business.
 
+pub(crate) mod cardinality;
 mod pattern;
 mod postings;
 

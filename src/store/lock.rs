@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Error;
 use crate::model::Timestamp;
 
-const NAME: &str = "cutover.lock";
+pub(crate) const NAME: &str = "cutover.lock";
 
 /// Held as long as the value lives; the file stays behind, unlocked.
 #[derive(Debug)]

@@ -162,6 +162,10 @@ impl Manifest {
         self.rows.iter().map(|row| row.samples()).sum()
     }
 
+    pub(crate) fn blocks(&self) -> u64 {
+        self.rows.iter().map(|row| row.blocks.len() as u64).sum()
+    }
+
     /// What all blocks take in the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.rows.iter().map(|row| row.bytes()).sum()

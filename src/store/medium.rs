@@ -60,6 +60,14 @@ impl Directory {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+
+    /// Makes the name of a directory itself durable.
+    pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
+        let parent = dir.canonicalize()?;
+        parent
+            .parent()
+            .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
 }
 
 impl Medium for Directory {

@@ -17,7 +17,7 @@ use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
 use super::select::{Columns, OpenBlocks, Wanted};
-use super::{Error, METADATA, Shared, Stats, Table};
+use super::{Error, METADATA, Shared, Table};
 use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
 
 /// The way out. Cloning is cheap.
@@ -55,24 +55,14 @@ impl Reader {
             manifest,
         })
     }
-
-    pub fn stats(&self) -> Result<Stats, Error> {
-        let live = self.shared.live();
-        Ok(Stats {
-            series: live.index().len() as u64,
-            head_samples: live.samples(),
-            sealed_samples: self.shared.manifest().samples(),
-            file_bytes: self.shared.files.allocated()?,
-        })
-    }
 }
 
 /// One consistent view of everything acknowledged before it was taken.
 pub struct Snapshot {
     shared: Arc<Shared>,
-    view: View,
-    transaction: Reading,
-    manifest: Arc<Manifest>,
+    pub(super) view: View,
+    pub(super) transaction: Reading,
+    pub(super) manifest: Arc<Manifest>,
     /// What is older is not served.
     cutoff: Option<Timestamp>,
 }
@@ -98,24 +88,36 @@ impl Snapshot {
         range: TimeRange,
         samples_max: usize,
     ) -> Result<Vec<Column>, Error> {
+        let wanted = self.selected(matchers);
+        let mut selected = self.read(&wanted, range, samples_max)?;
+        selected.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
+        Ok(selected)
+    }
+
+    /// The samples of series that were selected before, in their order.
+    pub(super) fn read(
+        &self,
+        wanted: &[Wanted],
+        range: TimeRange,
+        samples_max: usize,
+    ) -> Result<Vec<Column>, Error> {
         let Some(range) = self.clamp(range) else {
             return Ok(Vec::new());
         };
-        let wanted = self.wanted(matchers, each_series);
         let mut columns = Columns::new(wanted.len(), range, samples_max);
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
         for row in self.rows(range) {
             let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
-            blocks.each_chunk(row, &wanted, |position, block| {
+            blocks.each_chunk(row, wanted, |position, block| {
                 let hidden = hidden.ranges(wanted[position].series);
                 columns.append_chunk(position, block, &hidden)
             })?;
         }
         for slot in &self.view.parts {
-            columns.append_head(slot, self.view.seq, &wanted, &self.view.hidden(slot))?;
+            columns.append_head(slot, self.view.seq, wanted, &self.view.hidden(slot))?;
         }
         let index = self.view.live.index();
-        let mut selected: Vec<Column> = wanted
+        let selected = wanted
             .iter()
             .zip(columns.into_columns())
             .filter(|(_, (_, values))| !values.is_empty())
@@ -125,8 +127,6 @@ impl Snapshot {
                 values,
             })
             .collect();
-        drop(index);
-        selected.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
         Ok(selected)
     }
 
@@ -242,6 +242,11 @@ impl Snapshot {
             .cutoff
             .map_or(range.start(), |cutoff| cutoff.max(range.start()));
         TimeRange::new(start, range.end())
+    }
+
+    /// The series that pass all matchers, in the order of blocks.
+    pub(super) fn selected(&self, matchers: &[Matcher]) -> Vec<Wanted> {
+        self.wanted(matchers, each_series)
     }
 
     /// The series that pass all matchers and have a group, in the order of blocks.

@@ -6,4 +6,5 @@ mod damage;
 mod disk;
 mod failure;
 mod model;
+mod operations;
 mod upkeep;

@@ -37,6 +37,7 @@ pub(crate) enum Job {
 /// One job after the other until the writer hangs up.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
+        let begun = shared.clock.monotonic();
         let result = catch_unwind(AssertUnwindSafe(|| match &job {
             Job::Seal(job) => seal(shared, job),
             Job::Retain(cutoff) => retain(shared, *cutoff),
@@ -54,6 +55,11 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
             let detail = format!("{} not done: {detail}", job.kind().name());
             Err(shared.files.data.corrupt(detail))
         });
+        let took = shared.clock.monotonic().saturating_sub(begun);
+        match &result {
+            Ok(()) => shared.tally.did(job.kind(), took),
+            Err(_) => shared.tally.failed(),
+        }
         // A queue that was closed has nobody left who would want to know.
         if shared.queue.post(Request::Done(result)).is_err() {
             return;

@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::handle::{Handle, malformed};
 
 /// Sequence number -> entry.
-const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+pub(crate) const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
 
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(ROWS)?;

@@ -261,7 +261,11 @@ impl WriterThread {
                 Some((known_by, _)) if !Arc::ptr_eq(known_by, &live) => {
                     answer(reply, Err(Error::Restarted));
                 }
-                _ => accepted.push((group.accept(intake), reply)),
+                _ => {
+                    let written = group.accept(intake);
+                    self.shared.tally.rejected(&written);
+                    accepted.push((written, reply));
+                }
             }
         }
         let entry = group.into_entry();
@@ -285,6 +289,7 @@ impl WriterThread {
     /// store recovers before anything else.
     fn append(&mut self, entry: &Entry) -> Result<(), Arc<Error>> {
         let row = entry.encode(self.next_seq);
+        let begun = self.shared.clock.monotonic();
         if let Err(error) = wal::append(&self.shared.files.wal, self.next_seq, &row) {
             let source = Arc::new(error);
             self.fail(source.clone());
@@ -293,6 +298,7 @@ impl WriterThread {
         self.next_seq += 1;
         self.row_bytes += row.len() as u64;
         let now = self.shared.clock.monotonic();
+        self.shared.tally.committed(now.saturating_sub(begun));
         self.active_since.get_or_insert(now);
         Ok(())
     }
@@ -375,6 +381,7 @@ impl WriterThread {
             error = &*source as &dyn std::error::Error,
             "write-ahead file failed, opening it again"
         );
+        self.shared.tally.failed();
         self.failure_pause.extend(self.shared.clock.monotonic());
         self.failure = Some(source);
     }

@@ -82,6 +82,7 @@ impl Api {
             },
             watches: Arc::new(BTreeMap::new()),
             dead_letters: Arc::new(|_| Ok(vec![])),
+            snapshots: None,
         };
         change(&mut state);
         Self {

@@ -19,6 +19,7 @@ mod kafka;
 mod kill;
 mod kill_write;
 mod migrations;
+mod operations;
 mod prometheus;
 mod promql;
 mod real;

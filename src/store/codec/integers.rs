@@ -6,10 +6,10 @@
 use super::super::bytes::{Bytes, Malformed, put_varint, put_zigzag, unzigzag, zigzag};
 use super::pack::{Plan, pack, unpack};
 
-const CONSTANT: u8 = 0;
-const FRAME: u8 = 1;
-const STEP: u8 = 2;
-const ZIGZAG: u8 = 3;
+pub(super) const CONSTANT: u8 = 0;
+pub(super) const FRAME: u8 = 1;
+pub(super) const STEP: u8 = 2;
+pub(super) const ZIGZAG: u8 = 3;
 
 pub(super) fn encode(values: &[i64], out: &mut Vec<u8>) {
     let (&first, rest) = values.split_first().expect("a chunk is never empty");

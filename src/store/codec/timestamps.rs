@@ -7,8 +7,8 @@ use super::super::bytes::{Bytes, Malformed, put_varint, put_zigzag};
 use super::integers;
 use super::pack::{Plan, pack, unpack};
 
-const INTEGERS: u8 = 0;
-const GRID: u8 = 1;
+pub(super) const INTEGERS: u8 = 0;
+pub(super) const GRID: u8 = 1;
 
 pub(crate) fn encode(timestamps: &[i64], out: &mut Vec<u8>) {
     let start = out.len();

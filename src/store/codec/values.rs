@@ -7,9 +7,9 @@ use super::super::bytes::{Bytes, Malformed, put_varint};
 use super::{Decoder, POWERS, from_decimal, integers, to_decimal, xor};
 
 /// The low bits of the first byte: the decimal exponent, or this.
-const XOR: u8 = 0x0f;
+pub(super) const XOR: u8 = 0x0f;
 /// The high bit of the first byte: a list of exceptions follows.
-const EXCEPTIONS: u8 = 0x80;
+pub(super) const EXCEPTIONS: u8 = 0x80;
 
 /// The bit patterns that an exception's class stands for; a class past them is followed by its bits.
 const CLASSES: [u64; 5] = [
@@ -136,7 +136,7 @@ fn put_exceptions(values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-fn each_exception(
+pub(super) fn each_exception(
     bytes: &mut Bytes<'_>,
     count: usize,
     mut each: impl FnMut(std::ops::Range<usize>, f64),

@@ -180,6 +180,10 @@ impl Crash {
             acknowledged,
         } = self;
         let disk = Disk::of(image);
+        let is_verified = at.is_multiple_of(10) && acknowledged > 0;
+        if is_verified {
+            assert_whole(&disk, at);
+        }
         // A batch that was under way came with the clock one further.
         let clock = clock(acknowledged + 1);
         let store = try_open(&disk, &clock).unwrap_or_else(|error| panic!("at {at}: {error}"));
@@ -198,9 +202,18 @@ impl Crash {
         }
         assert_eq!(check(&store, acknowledged), stored + 1);
         store.close().unwrap();
+        if is_verified {
+            assert_whole(&disk, at);
+        }
         let store = try_open(&disk, &clock).unwrap();
         assert_eq!(check(&store, acknowledged), stored + 1);
     }
+}
+
+/// Checks that nothing is wrong with what lies on a disk.
+fn assert_whole(disk: &Disk, at: usize) {
+    let verified = verify::verify_on(Arc::new(disk.clone()), &mut |_, _| ()).unwrap();
+    assert_eq!(verified.faults, [], "at {at}");
 }
 
 fn setting(name: &str) -> Option<u64> {

@@ -1,0 +1,168 @@
+//! Symbols and series, as far as they can be read: what places are named by.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use redb::ReadTransaction;
+
+use super::super::bytes::checked_row;
+use super::super::data;
+use super::super::entry::text;
+use super::super::handle::Handle;
+use super::super::index::NO_METRIC;
+use super::{Verified, each_row, malformed};
+use crate::model::{Labels, METRIC_NAME, SeriesId};
+
+/// Where one is damaged, there is `None` in its place.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    symbols: Vec<Option<Arc<str>>>,
+    series: Vec<Option<Vec<(u32, u32)>>>,
+    /// Series that rows of the write-ahead file define.
+    defined: Vec<Labels>,
+}
+
+impl Names {
+    /// How many series there are; the next series' id.
+    pub(super) fn len(&self) -> usize {
+        self.series.len() + self.defined.len()
+    }
+
+    /// Takes a definition of the write-ahead file; false when it is out of sequence.
+    pub(super) fn define(&mut self, series: SeriesId, labels: &Labels) -> bool {
+        let at = series.0 as usize;
+        if at == self.len() {
+            self.defined.push(labels.clone());
+            return true;
+        }
+        // A seal may have written more definitions than samples.
+        match self.series.get(at) {
+            Some(Some(_)) => self.labels(series) == shown(&pairs_of(labels)),
+            Some(None) => true,
+            None => self.defined.get(at - self.series.len()) == Some(labels),
+        }
+    }
+
+    pub(super) fn metric(&self, metric: u32) -> String {
+        match self.symbols.get(metric as usize) {
+            Some(Some(name)) => format!("metric {name:?}"),
+            _ if metric == NO_METRIC => "no metric".to_owned(),
+            _ => format!("metric of symbol {metric}"),
+        }
+    }
+
+    /// The metric that a series belongs to, when it is known.
+    pub(super) fn metric_of(&self, series: SeriesId) -> Option<u32> {
+        let pairs = self.series.get(series.0 as usize)?.as_ref()?;
+        let is_metric = |name: u32| {
+            self.symbols
+                .get(name as usize)?
+                .as_deref()
+                .map(|name| name == METRIC_NAME)
+        };
+        for &(name, value) in pairs {
+            if is_metric(name)? {
+                return Some(value);
+            }
+        }
+        Some(NO_METRIC)
+    }
+
+    /// A series as people write it, or its number.
+    pub(super) fn labels(&self, series: SeriesId) -> String {
+        let at = series.0 as usize;
+        if let Some(labels) = at
+            .checked_sub(self.series.len())
+            .and_then(|at| self.defined.get(at))
+        {
+            return shown(&pairs_of(labels));
+        }
+        let symbol = |number: u32| self.symbols.get(number as usize)?.as_deref();
+        let pairs: Option<Vec<(&str, &str)>> = match self.series.get(at) {
+            Some(Some(pairs)) => pairs
+                .iter()
+                .map(|&(name, value)| Some((symbol(name)?, symbol(value)?)))
+                .collect(),
+            _ => None,
+        };
+        pairs.map_or_else(|| format!("series {at}"), |pairs| shown(&pairs))
+    }
+}
+
+fn pairs_of(labels: &Labels) -> Vec<(&str, &str)> {
+    let pairs = labels.iter();
+    pairs.map(|label| (&*label.name, &*label.value)).collect()
+}
+
+fn shown(pairs: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    let mut rest = String::new();
+    for (name, value) in pairs {
+        if *name == METRIC_NAME {
+            text.push_str(value);
+            continue;
+        }
+        let separator = if rest.is_empty() { "" } else { "," };
+        write!(rest, "{separator}{name}={value:?}").expect("a string takes all that is written");
+    }
+    format!("{text}{{{rest}}}")
+}
+
+impl Verified {
+    /// Reads symbols and series.
+    pub(super) fn names(&mut self, data: &Handle, transaction: &ReadTransaction) -> Names {
+        let mut names = Names::default();
+        let mut faults = Vec::new();
+        let mut known = HashSet::new();
+        let symbols = &mut names.symbols;
+        let count = each_row(data, transaction, data::SYMBOLS, |number: u32, value| {
+            let place = format!("symbol {number}");
+            let symbol = checked_row(value, number.into()).and_then(text);
+            let symbol: Option<Arc<str>> = match symbol {
+                Ok(symbol) => Some(symbol.into()),
+                Err(error) => {
+                    faults.push((place.clone(), malformed(error)));
+                    None
+                }
+            };
+            if number as usize != symbols.len() {
+                faults.push((
+                    place.clone(),
+                    format!("is out of sequence: {} comes next", symbols.len()),
+                ));
+            }
+            if symbol
+                .as_ref()
+                .is_some_and(|symbol| !known.insert(symbol.clone()))
+            {
+                faults.push((place, "is there twice".to_owned()));
+            }
+            symbols.push(symbol);
+        });
+        self.counted(data, "symbols", count);
+        let symbols = names.symbols.len();
+        let series = &mut names.series;
+        let count = each_row(data, transaction, data::SERIES, |id: u32, value| {
+            let place = format!("series {id}");
+            let mut pairs = Vec::new();
+            let decoded = checked_row(value, id.into())
+                .and_then(|bytes| data::decode_pairs(bytes, symbols, &mut pairs));
+            if let Err(error) = decoded {
+                faults.push((place.clone(), malformed(error)));
+            }
+            if id as usize != series.len() {
+                faults.push((
+                    place,
+                    format!("is out of sequence: {} comes next", series.len()),
+                ));
+            }
+            series.push(decoded.is_ok().then_some(pairs));
+        });
+        self.series = self.counted(data, "series", count);
+        for (place, detail) in faults {
+            self.fault(data, place, detail);
+        }
+        names
+    }
+}
