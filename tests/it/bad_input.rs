@@ -180,7 +180,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let filler = format!("/proc/{}/root{}/filler", child.id(), dir.path().display());
     let space = vec![0_u8; 1 << 20];
     let mut filling = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut filling, &space).is_ok() {}
+    while filling.write_all(&space).is_ok() {}
     drop(filling);
     let (status, body) = create("during");
     assert_eq!(status, 503, "{body}");
