@@ -77,7 +77,10 @@ fn filled() -> Disk {
     write(&store, 0..200);
     store.seal().unwrap();
     write(&store, 200..250);
+    // Closing seals where there is room.
+    disk.set_free_bytes(Some(1000));
     store.close().unwrap();
+    disk.set_free_bytes(None);
     disk
 }
 
