@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::files::Files;
 use super::lock::Lock;
 use super::medium::{Directory, Medium};
-use super::{Error, Options, SealRule, Store};
+use super::{Error, Options, SealRule, Store, wal};
 use crate::model::Clock;
 
 /// What a compaction came to.
@@ -46,6 +46,8 @@ pub(super) fn compact_on(
     let name = shared.files.data.name();
     store.seal()?;
     store.settle()?;
+    // Merging ends deletions, and that is committed like anything else.
+    store.seal()?;
     let is_rewritten = shared.files.data.name() != name;
     let samples = shared.manifest().samples();
     drop(shared);
@@ -55,8 +57,9 @@ pub(super) fn compact_on(
     if !is_rewritten {
         files.rewrite_data()?;
     }
-    // Everything is sealed, so it holds no row.
-    files.renew_wal()?;
+    if !wal::has_sealed_rows(&files.wal, u64::MAX)? {
+        files.renew_wal()?;
+    }
     files.data.close()?;
     files.wal.close()?;
     // redb cuts what is free at the end of a file when it closes it.
