@@ -80,13 +80,13 @@ enum Command {
     /// Delete samples of the selected series.
     ///
     /// Says first how many series that concerns, and asks. It cannot be undone; the space comes back as
-    /// blocks are merged. A server needs `admin_api = true` in [server] of its configuration.
+    /// blocks are merged. A server needs `server.admin_api = true` in its configuration.
     Delete(delete::Command),
     /// Copy the store to another directory while it is in use.
     ///
     /// The server goes on meanwhile. The copy is a data directory: to restore it, or to move, run
     /// `cutover serve --data COPY`. The server writes it, so DIR is on the server's host, and its
-    /// configuration has to say `admin_api = true` in [server].
+    /// configuration has to say `server.admin_api = true`.
     Backup(backup::Command),
     /// Check everything in a data directory at rest, and list what is wrong.
     ///

@@ -105,11 +105,17 @@ mod tests {
             TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap()
         };
         let timestamps = [1, 2, 3, 4, 5, 6];
-        let cut = |hidden: &[TimeRange]| visible(&timestamps, range(2, 6), hidden);
-        assert_eq!(cut(&[]), [1..6]);
-        assert_eq!(cut(&[range(3, 4)]), [1..2, 4..6]);
-        assert_eq!(cut(&[range(3, 4), range(0, 3), range(6, 9)]), [4..5]);
-        assert_eq!(cut(&[range(0, 9)]), Vec::<Range<usize>>::new());
-        assert_eq!(cut(&[range(10, 11)]), [1..6]);
+        let cut = |hidden: &[TimeRange]| -> Vec<(usize, usize)> {
+            let pieces = visible(&timestamps, range(2, 6), hidden);
+            pieces
+                .iter()
+                .map(|piece| (piece.start, piece.end))
+                .collect()
+        };
+        assert_eq!(cut(&[]), [(1, 6)]);
+        assert_eq!(cut(&[range(3, 4)]), [(1, 2), (4, 6)]);
+        assert_eq!(cut(&[range(3, 4), range(0, 3), range(6, 9)]), [(4, 5)]);
+        assert_eq!(cut(&[range(0, 9)]), []);
+        assert_eq!(cut(&[range(10, 11)]), [(1, 6)]);
     }
 }

@@ -231,18 +231,17 @@ impl<'a> Merger<'a> {
         }
         self.merge(&mut cursors, cut, &mut assembly)?;
         let (merged, range) = assembly.into_blocks();
-        let mut target = change
-            .rows
-            .iter()
-            .position(|row| is_target(row))
-            .map(|at| change.rows.remove(at))
-            .unwrap_or_else(|| WindowRow {
+        let target = change.rows.iter().position(is_target);
+        let mut target = target.map_or_else(
+            || WindowRow {
                 window,
                 generation,
                 purged: 0,
                 range: newest.range,
                 blocks: Vec::new(),
-            });
+            },
+            |at| change.rows.remove(at),
+        );
         if let Some(range) = range {
             let start = range.start().min(target.range.start());
             let end = range.end().max(target.range.end());
@@ -281,8 +280,7 @@ impl<'a> Merger<'a> {
             chunks.dedup();
             for series in chunks {
                 column.clear();
-                self.gather(&mut reader, &bytes, series, &hidden, &mut column)
-                    .map_err(malformed)?;
+                gather(&mut reader, &bytes, series, &hidden, &mut column).map_err(malformed)?;
                 if !column.timestamps.is_empty() {
                     assembly.add(block.metric, series, &column.timestamps, &column.values);
                 }
@@ -322,38 +320,14 @@ impl<'a> Merger<'a> {
                     key,
                     ..
                 } = cursor;
-                self.gather(reader, bytes, next.1, hidden, &mut column)
-                    .map_err(|error| {
-                        let key = key.as_ref().expect("a cursor with a place has a block");
-                        self.malformed(key, error)
-                    })?;
+                gather(reader, bytes, next.1, hidden, &mut column).map_err(|error| {
+                    let key = key.as_ref().expect("a cursor with a place has a block");
+                    self.malformed(key, error)
+                })?;
                 self.advance(cursor)?;
             }
             if !column.timestamps.is_empty() {
                 assembly.add(next.0, next.1, &column.timestamps, &column.values);
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends what a block has of a series and nothing hides.
-    fn gather(
-        &self,
-        reader: &mut BlockReader,
-        bytes: &[u8],
-        series: SeriesId,
-        hidden: &HiddenSeries<'_>,
-        column: &mut MergedColumn,
-    ) -> Result<(), Malformed> {
-        let hidden = hidden.ranges(series);
-        for chunk in reader.chunks_of(series) {
-            let (timestamps, values) = reader.samples(bytes, chunk)?;
-            if hidden.is_empty() {
-                column.append(timestamps, values);
-                continue;
-            }
-            for piece in visible(timestamps, TimeRange::ALL, &hidden) {
-                column.append(&timestamps[piece.clone()], &values[piece]);
             }
         }
         Ok(())
@@ -434,6 +408,28 @@ impl Cursor<'_> {
         let key = self.key.as_ref()?;
         Some((key.metric, *self.chunks.get(self.chunk)?))
     }
+}
+
+/// Appends what a block has of a series and nothing hides.
+fn gather(
+    reader: &mut BlockReader,
+    bytes: &[u8],
+    series: SeriesId,
+    hidden: &HiddenSeries<'_>,
+    column: &mut MergedColumn,
+) -> Result<(), Malformed> {
+    let hidden = hidden.ranges(series);
+    for chunk in reader.chunks_of(series) {
+        let (timestamps, values) = reader.samples(bytes, chunk)?;
+        if hidden.is_empty() {
+            column.append(timestamps, values);
+            continue;
+        }
+        for piece in visible(timestamps, TimeRange::ALL, &hidden) {
+            column.append(&timestamps[piece.clone()], &values[piece]);
+        }
+    }
+    Ok(())
 }
 
 /// The blocks of a row that a slice reads.

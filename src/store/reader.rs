@@ -132,7 +132,7 @@ impl Snapshot {
 
     /// The series with data in `range` that pass all matchers, sorted.
     pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
-        let present = self.present(self.wanted(matchers, each_series), range)?;
+        let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
         let labels = present.iter().map(|wanted| index.labels(wanted.series));
         let mut series: Vec<Labels> = labels.collect();
@@ -147,7 +147,7 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<String>, Error> {
-        let present = self.present(self.wanted(matchers, each_series), range)?;
+        let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
         let names: BTreeSet<u32> = present
             .iter()
@@ -246,7 +246,7 @@ impl Snapshot {
 
     /// The series that pass all matchers, in the order of blocks.
     pub(super) fn selected(&self, matchers: &[Matcher]) -> Vec<Wanted> {
-        self.wanted(matchers, each_series)
+        self.wanted(matchers, |_, series| Some(series.0))
     }
 
     /// The series that pass all matchers and have a group, in the order of blocks.
@@ -335,11 +335,6 @@ impl Snapshot {
         }
         Ok(present)
     }
-}
-
-/// Every series is a group of its own.
-fn each_series(_: &Index, series: SeriesId) -> Option<u32> {
-    Some(series.0)
 }
 
 fn sorted_symbols(numbers: BTreeSet<u32>, symbols: &[Arc<str>]) -> Vec<String> {

@@ -75,25 +75,25 @@ fn live_and_die(data: &Path, config: &Path, life: Duration) -> Option<usize> {
     seen
 }
 
-/// The seed of a run, which it prints: from the environment, or the time of day.
+/// The seed of a run, which its test prints: from the environment, or the time of day.
 #[expect(clippy::disallowed_methods, reason = "the seed is the time of day")]
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var("CUTOVER_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
+    seed.unwrap_or_else(|| {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
         u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap() | 1
-    });
-    println!("CUTOVER_SEED={seed}");
-    seed
+    })
 }
 
 #[test]
 fn counts_are_exact_after_twenty_kills() {
-    let mut random = Random(seed());
+    let seed = seed();
+    println!("CUTOVER_SEED={seed}");
+    let mut random = Random(seed);
 
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();

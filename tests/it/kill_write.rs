@@ -81,7 +81,9 @@ fn stored(server: &Server, at_ms: i64) -> (f64, f64) {
 #[expect(clippy::disallowed_methods, reason = "a real process keeps real time")]
 fn acknowledged_samples_survive_twenty_kills() {
     let kills = std::env::var("CUTOVER_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-    let mut random = Random(seed());
+    let seed = seed();
+    println!("CUTOVER_SEED={seed}");
+    let mut random = Random(seed);
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();

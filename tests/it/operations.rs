@@ -140,19 +140,23 @@ fn a_wrong_import_names_the_line_and_refused_samples_are_told() {
     let at = seconds() * 1000;
     let first = file(dir.path(), "first.txt", format!("a 1 {at}\n"));
     done(&["import", first.to_str().unwrap(), "--data", data]);
-    let second = file(dir.path(), "second.txt", format!("a 2 {at}\nb 1 {at}\n"));
+    let second = file(
+        dir.path(),
+        "second.txt",
+        format!("a 1 {at}\na 2 {at}\nb 1 {at}\n"),
+    );
     let (code, out, said) = run(&["import", second.to_str().unwrap(), "--data", data]);
     assert_eq!(code, 1);
     assert!(
-        out.contains("a at ") && out.contains("refused: 1, stored: 1"),
+        out.contains("a at ") && out.contains("refused: 1, stored: 2"),
         "{out}"
     );
-    assert!(said.contains("not all of the 2 samples"), "{said}");
+    assert!(said.contains("not all of the 3 samples"), "{said}");
     let server = Server::start(Path::new(data), None, &[]);
     let url = format!("http://{}", server.address);
     let (code, out, _) = run(&["import", second.to_str().unwrap(), "--server", &url]);
     assert!(
-        code == 1 && out.contains("refused: 1, stored: 1"),
+        code == 1 && out.contains("refused: 1, stored: 2"),
         "{code} {out}"
     );
     let (code, _, said) = run(&["import", "/nonexistent.txt", "--server", &url]);
@@ -234,7 +238,7 @@ fn verify_is_content_with_a_whole_store_and_lists_what_is_damaged() {
     let data = filled(dir.path());
     let path = data.to_str().unwrap();
     let said = done(&["verify", path]);
-    assert!(said.contains("1 write-ahead rows"), "{said}");
+    assert!(said.contains("0 write-ahead rows"), "{said}");
     let said = done(&["compact", path]);
     assert!(
         said.starts_with("6 samples: ") && said.contains(" after"),

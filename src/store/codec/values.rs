@@ -45,7 +45,7 @@ pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
         }
         last
     });
-    if let Some((exponent, scaled)) = scale(ordinary.clone(), values.len()) {
+    if let Some((exponent, scaled)) = scale(&ordinary, values.len()) {
         out[start] |= exponent as u8;
         integers::encode(&scaled, out);
     } else {
@@ -91,7 +91,7 @@ pub(super) fn decode(
 }
 
 /// The smallest exponent at which all values are integers, and these.
-fn scale(values: impl Iterator<Item = f64> + Clone, count: usize) -> Option<(usize, Vec<i64>)> {
+fn scale(values: &(impl Iterator<Item = f64> + Clone), count: usize) -> Option<(usize, Vec<i64>)> {
     let mut scaled = Vec::with_capacity(count);
     // Most columns are integers, or show what they need with their first value.
     'exponents: for exponent in 0..POWERS.len() {
