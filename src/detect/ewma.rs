@@ -37,13 +37,24 @@ impl Chart {
     /// # Panics
     /// When `lambda` is not in (0, 1].
     pub fn for_run_length(lambda: f64, run_length: f64) -> Self {
+        // Regula falsi, Illinois: the logarithm of the run length rises with the width and is nearly
+        // straight, and a bracket is kept all the way.
+        let missing = |width| (Self::new(lambda, width).run_length(0.0) / run_length).ln();
         let (mut low, mut high) = (0.5, 6.0);
+        let (mut at_low, mut at_high) = (missing(low), missing(high));
         for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            if Self::new(lambda, middle).run_length(0.0) < run_length {
-                low = middle;
+            let width = low + (high - low) * at_low / (at_low - at_high);
+            let at_width = missing(width);
+            if at_width.abs() < 1e-9 || high - low < 1e-9 {
+                return Self::new(lambda, width);
+            }
+            // The end that stays counts half, or one end would stay for ever.
+            if at_width < 0.0 {
+                (low, at_low) = (width, at_width);
+                at_high /= 2.0;
             } else {
-                high = middle;
+                (high, at_high) = (width, at_width);
+                at_low /= 2.0;
             }
         }
         Self::new(lambda, high)
@@ -62,15 +73,13 @@ impl Chart {
         // Rows of (I - Q | 1), solved for the expected number of steps from each state.
         let mut rows: Vec<Vec<f64>> = (0..STATES)
             .map(|from| {
-                let reach = |edge: f64| {
-                    normal.cdf((edge - (1.0 - self.lambda) * center(from)) / self.lambda - shift)
-                };
+                let edge = |state: usize| state as f64 * slice - limit;
+                let kept = (1.0 - self.lambda) * center(from);
+                let reach: Vec<f64> = (0..=STATES)
+                    .map(|state| normal.cdf((edge(state) - kept) / self.lambda - shift))
+                    .collect();
                 let mut row: Vec<f64> = (0..STATES)
-                    .map(|to| {
-                        let lower = center(to) - slice / 2.0;
-                        let stay = f64::from(u8::from(from == to));
-                        stay - (reach(lower + slice) - reach(lower))
-                    })
+                    .map(|to| f64::from(u8::from(from == to)) - (reach[to + 1] - reach[to]))
                     .collect();
                 row.push(1.0);
                 row

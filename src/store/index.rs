@@ -179,6 +179,13 @@ impl Index {
         series
     }
 
+    /// The values of a label, each with the series that have it.
+    pub(crate) fn values_of(&self, name: u32) -> impl Iterator<Item = (u32, &[u32])> {
+        let values = self.by_name.get(&name);
+        let postings = values.into_iter().flat_map(|values| &values.postings);
+        postings.map(|(&value, list)| (value, list.as_slice()))
+    }
+
     /// The number of a string that is interned.
     pub(crate) fn number(&self, string: &str) -> Option<u32> {
         self.numbers.get(string).copied()

@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 
 use super::column::visible;
 use super::data;
+use super::deletion::HiddenSeries;
 use super::handle::Reading;
+use super::head;
 use super::index::Index;
-use super::live::View;
+use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
@@ -167,9 +169,14 @@ impl Snapshot {
         let Some(label) = self.view.live.index().number(name) else {
             return Ok(Vec::new());
         };
-        let wanted = self.wanted(matchers, |index, series| index.value_of(series, label));
+        let (mut values, wanted) = if matchers.is_empty() {
+            self.recent_values(label, range)
+        } else {
+            let value_of = |index: &Index, series| index.value_of(series, label);
+            (BTreeSet::new(), self.wanted(matchers, value_of))
+        };
         let present = self.present(wanted, range)?;
-        let values = present.into_iter().map(|wanted| wanted.group).collect();
+        values.extend(present.into_iter().map(|wanted| wanted.group));
         Ok(sorted_symbols(values, self.view.live.index().symbols()))
     }
 
@@ -271,6 +278,40 @@ impl Snapshot {
         wanted
     }
 
+    /// The values of a label that a series has which is in the head, and all series with other values:
+    /// mostly the first series of a value is there.
+    fn recent_values(&self, label: u32, range: TimeRange) -> (BTreeSet<u32>, Vec<Wanted>) {
+        let (mut values, mut wanted) = (BTreeSet::new(), Vec::new());
+        let Some(range) = self.clamp(range) else {
+            return (values, wanted);
+        };
+        let parts: Vec<_> = self.view.parts.iter().map(|slot| self.look(slot)).collect();
+        let index = self.view.live.index();
+        for (value, list) in index.values_of(label) {
+            let in_head =
+                |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series), range));
+            if list.iter().any(in_head) {
+                values.insert(value);
+            } else {
+                wanted.extend(list.iter().map(|&series| Wanted {
+                    metric: index.metric(SeriesId(series)),
+                    series: SeriesId(series),
+                    group: value,
+                }));
+            }
+        }
+        wanted.sort_unstable();
+        (values, wanted)
+    }
+
+    fn look<'a>(&'a self, slot: &'a Slot) -> PartLook<'a> {
+        PartLook {
+            relative: slot.part.relative(self.view.seq),
+            columns: slot.part.columns(),
+            hidden: self.view.hidden(slot),
+        }
+    }
+
     /// The windows with samples in a range, in the order of merging.
     fn rows(&self, range: TimeRange) -> impl DoubleEndedIterator<Item = &WindowRow> {
         self.manifest
@@ -290,24 +331,9 @@ impl Snapshot {
         let mut present = Vec::new();
         let mut groups = HashSet::new();
         for slot in self.view.parts.iter().rev() {
-            let relative = slot.part.relative(self.view.seq);
-            let columns = slot.part.columns();
-            let hidden = self.view.hidden(slot);
+            let part = self.look(slot);
             for wanted in &missing {
-                if groups.contains(&wanted.group) {
-                    continue;
-                }
-                let hidden = hidden.ranges(wanted.series);
-                let is_hidden = |at: i64| {
-                    let at = Timestamp::from_ms(at);
-                    hidden.iter().any(|range| range.contains(at))
-                };
-                let found = columns.get(wanted.series).is_some_and(|column| {
-                    let (timestamps, _, late) = column.visible(range, relative);
-                    !visible(timestamps, range, &hidden).is_empty()
-                        || late.into_iter().any(|(at, _)| !is_hidden(at))
-                });
-                if found {
+                if !groups.contains(&wanted.group) && part.has(wanted.series, range) {
                     groups.insert(wanted.group);
                     present.push(*wanted);
                 }
@@ -334,6 +360,30 @@ impl Snapshot {
             missing.retain(|wanted| !groups.contains(&wanted.group));
         }
         Ok(present)
+    }
+}
+
+/// A part of the head while it is looked at; its writer waits.
+struct PartLook<'a> {
+    relative: u32,
+    columns: RwLockReadGuard<'a, head::Columns>,
+    hidden: HiddenSeries<'a>,
+}
+
+impl PartLook<'_> {
+    /// Whether a series has a sample in a range that is published and not hidden.
+    fn has(&self, series: SeriesId, range: TimeRange) -> bool {
+        let Some(column) = self.columns.get(series) else {
+            return false;
+        };
+        let hidden = self.hidden.ranges(series);
+        let is_hidden = |at: i64| {
+            let at = Timestamp::from_ms(at);
+            hidden.iter().any(|range| range.contains(at))
+        };
+        let (timestamps, _, late) = column.visible(range, self.relative);
+        !visible(timestamps, range, &hidden).is_empty()
+            || late.into_iter().any(|(at, _)| !is_hidden(at))
     }
 }
 
