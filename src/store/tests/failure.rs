@@ -109,7 +109,7 @@ fn readers_see_every_sample_once_while_seals_run() {
 fn after_a_failure_of_any_operation_the_store_recovers() {
     const BATCHES: u64 = 14;
     let mut failed = 0;
-    for operation in (0..).step_by(3) {
+    for operation in 0.. {
         let disk = Disk::default();
         let clock = clock();
         drop(try_open(&disk, &clock).unwrap());
@@ -146,7 +146,7 @@ fn after_a_failure_of_any_operation_the_store_recovers() {
         drop(store);
         assert_eq!(check(&try_open(&disk, &clock).unwrap()), BATCHES);
     }
-    assert!(failed > 30, "only {failed} operations failed");
+    assert!(failed > 100, "only {failed} operations failed");
 }
 
 #[test]
