@@ -25,12 +25,13 @@ use super::manifest::{BlockRow, Manifest, WindowRow};
 use super::window::{Width, Window};
 use crate::model::{SeriesId, TimeRange, Timestamp};
 
-/// Blocks that one slice reads at most, less one block for each row.
-const SLICE_BYTES: u64 = 4 << 20;
+/// What one slice reads at most, less a block for each row. Seals wait for a slice, and the write-ahead
+/// file grows meanwhile.
+const SLICE_BYTES: u64 = 2 << 20;
 /// Samples still arrive for a window that was over this long ago.
 const LATE: Duration = Duration::from_secs(15 * 60);
 /// Generations that a window collects before they are merged although it is not over.
-const GENERATIONS_MAX: usize = 8;
+const GENERATIONS_MAX: usize = 12;
 /// Windows are merged into days when samples are kept for at least so long.
 const DAYS_KEPT_MIN: Duration = Duration::from_secs(10 * 86_400);
 /// A day that is merged is merged again for at least one new sample in so many.

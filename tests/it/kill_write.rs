@@ -15,9 +15,9 @@ use crate::prometheus::{Pair, Point, TimeSeries, WriteRequest};
 use crate::support::{Server, percent_encode};
 
 const KILLS: u64 = 20;
-const SERIES: u64 = 300;
+const SERIES: u64 = 50;
 /// Samples of each series in a request.
-const SAMPLES: u64 = 4;
+const SAMPLES: u64 = 2;
 const STEP_MS: i64 = 100;
 
 /// A request that says its number in every value.
