@@ -59,6 +59,8 @@ pub(crate) struct Moment {
     pub(crate) settled: u64,
     /// Days are dropped as a whole, which is too coarse for a short retention.
     pub(crate) merges_days: bool,
+    /// The window that the last slice was merged into: what is begun is finished.
+    pub(crate) started: Option<Window>,
 }
 
 impl Moment {
@@ -123,7 +125,9 @@ fn plan_day(rows: &[Arc<WindowRow>], moment: Moment) -> Option<Plan> {
             .map(samples)
             .max();
         let new = all - merged.unwrap_or(0);
-        let is_due = rows.len() > GENERATIONS_MAX || is_settled(rows) && new * NEW_SAMPLES > all;
+        let is_due = moment.started == Some(day)
+            || rows.len() > GENERATIONS_MAX
+            || is_settled(rows) && new * NEW_SAMPLES > all;
         return (new > 0 && is_due).then(|| Plan::Merge {
             rows: rows.to_vec(),
             window: day,
@@ -140,17 +144,19 @@ fn plan_day(rows: &[Arc<WindowRow>], moment: Moment) -> Option<Plan> {
     windows
         .into_iter()
         .find(|(window, rows)| {
-            rows.len() >= GENERATIONS_MAX || rows.len() > 1 && is_over(*window) && is_settled(rows)
+            rows.len() >= GENERATIONS_MAX
+                || rows.len() > 1
+                    && (moment.started == Some(*window) || is_over(*window) && is_settled(rows))
         })
         .map(|(window, rows)| Plan::Merge { rows, window })
 }
 
 impl Plan {
-    /// The day whose rows it reads.
-    pub(crate) fn day(&self) -> i64 {
+    /// The window that it writes to.
+    pub(crate) fn window(&self) -> Window {
         match self {
-            Self::Merge { window, .. } => window.day(),
-            Self::Purge(row) => row.window.day(),
+            Self::Merge { window, .. } => *window,
+            Self::Purge(row) => row.window,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::queue::{Intake, Reply, Request};
 use super::recover::Recovered;
 use super::seal::SealJob;
 use super::upkeep::{Job, Kind};
+use super::window::Window;
 use super::{Error, Shared, Written, deletion, merge, wal};
 use crate::model::Mutation;
 
@@ -61,7 +62,8 @@ pub(crate) struct WriterThread {
     /// When there was last nothing to merge, and in which state of the data file.
     merged_at: Duration,
     merged_revision: Option<u64>,
-    merging_day: Option<i64>,
+    /// The window that is being merged into.
+    merging: Option<Window>,
     /// Days in which a block turned out to be damaged; they are left as they are.
     damaged_days: BTreeSet<i64>,
     /// What the data file took after it was last written anew.
@@ -94,7 +96,7 @@ impl WriterThread {
             sealed_at: retained_at,
             merged_at: retained_at,
             merged_revision: None,
-            merging_day: None,
+            merging: None,
             damaged_days: BTreeSet::new(),
             rewritten_bytes: 0,
             failure: None,
@@ -204,11 +206,12 @@ impl WriterThread {
                 self.applied.saturating_sub(1)
             },
             merges_days: merge::Moment::merges_days(self.shared.options.retention),
+            started: self.merging,
         };
         let manifest = self.shared.manifest();
         let deletions = self.shared.live().deletions();
         if let Some(plan) = merge::plan(&manifest, &deletions, &self.damaged_days, moment) {
-            self.merging_day = Some(plan.day());
+            self.merging = Some(plan.window());
             self.start(Job::Merge {
                 plan,
                 deletions: Deletions::clone(&deletions),
@@ -216,6 +219,7 @@ impl WriterThread {
             });
             return;
         }
+        self.merging = None;
         self.merged_revision = Some(revision);
         self.merged_at = now;
         if (is_asked || is_quiet) && self.is_rewrite_due() {
@@ -491,7 +495,7 @@ impl WriterThread {
                     "data file not written, trying again"
                 );
                 if done == Some(Kind::Merge) && matches!(error, Error::Corrupt { .. }) {
-                    self.damaged_days.extend(self.merging_day);
+                    self.damaged_days.extend(self.merging.map(Window::day));
                 }
                 self.sealing_pause.extend(self.shared.clock.monotonic());
                 let source = Arc::new(error);
