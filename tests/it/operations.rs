@@ -1,6 +1,7 @@
 //! Operating the store: each command against the real binary, and the API behind it.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use cutover::model::{Clock, STALE_NAN, SystemClock};
@@ -29,9 +30,10 @@ fn done(args: &[&str]) -> String {
     out
 }
 
-/// A minute ago, in whole seconds.
+/// A minute ago, in whole seconds; the same for all that a test writes and expects.
 fn seconds() -> i64 {
-    SystemClock::default().now().ms() / 1000 - 60
+    static SECONDS: LazyLock<i64> = LazyLock::new(|| SystemClock::default().now().ms() / 1000 - 60);
+    *SECONDS
 }
 
 /// A text with everything that is hard to write, as it is exported.
