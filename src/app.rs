@@ -7,6 +7,7 @@
 mod demo;
 pub mod offline;
 mod own_series;
+mod reload;
 mod signals;
 mod store_series;
 
@@ -18,15 +19,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpSocket;
+use tokio::sync::Notify;
 
 pub use demo::{Counts, Play, demo};
 
 use crate::client::Client;
 use crate::config::{self, Config};
-use crate::http::{self, ApiState};
+use crate::http::{self, ApiState, Tokens};
 use crate::ingest::kafka;
 use crate::migration::{self, Tracker};
 use crate::model::{Clock, SystemClock};
+use crate::net::tls::Identity;
 use crate::promql;
 use crate::shutdown::{GRACE, Shutdown};
 use crate::store::Store;
@@ -57,12 +60,13 @@ impl Screen {
     }
 }
 
-/// Runs the appliance until it is told to stop.
-pub fn serve(config: Config, screen: Screen) -> anyhow::Result<()> {
+/// Runs the appliance until it is told to stop; `source` is the file that SIGHUP reads again.
+pub fn serve(config: Config, source: Option<PathBuf>, screen: Screen) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let shutdown = Shutdown::default();
-        signals::watch(&shutdown)?;
+        let hangup = signals::watch(&shutdown)?;
         let appliance = Appliance::start(config, shutdown.clone(), |_| Ok(()))?;
+        appliance.reload_on(hangup, source);
         let shown = appliance.show(screen).await;
         appliance.stop().await?;
         shown
@@ -84,6 +88,9 @@ struct Appliance {
     migrations: Tracker,
     kafka: Option<kafka::Handle>,
     health: Health,
+    insecure: bool,
+    tokens: Tokens,
+    identity: Option<Identity>,
     shutdown: Shutdown,
 }
 
@@ -96,13 +103,19 @@ impl Appliance {
     ) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         // Bound before anything is opened, so that a taken address costs nothing; it listens last.
-        let socket = bind(&config.server)?;
+        let server = &config.server;
+        let tokens = Tokens::new(&server.tokens)?;
+        let files = server.tls_files();
+        let identity = files.map(|files| Identity::load(&files)).transpose()?;
+        let socket = bind(server)?;
         let address = socket.local_addr()?;
         let data = config
             .server
             .data
             .clone()
             .unwrap_or_else(config::default_data_dir);
+        let names = config.server.names.clone();
+        let insecure = config.server.insecure;
         let admin_api = config.server.admin_api;
         let store = open_store(&config, &data, address, &clock)?;
         let (writer, reader) = (store.writer(), store.reader());
@@ -165,8 +178,9 @@ impl Appliance {
             limits: config.query.http_limits(),
             listen: http::Listen {
                 host: address.ip().to_string(),
-                names: Vec::new(),
+                names,
             },
+            tokens: tokens.clone(),
             watches: Arc::new(watches),
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
@@ -174,11 +188,16 @@ impl Appliance {
         let listener = socket
             .listen(1024)
             .with_context(|| format!("cannot listen on {address}"))?;
+        let acceptor = identity.as_ref().map(Identity::acceptor);
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        if !address.ip().is_loopback() && acceptor.is_none() && !tokens.is_empty() {
+            tracing::warn!("tokens cross the network in clear: server.tls_cert_file turns TLS on");
+        }
         shutdown.spawn(
             "http",
-            http::serve(listener, router.clone(), shutdown.clone()),
+            http::serve(listener, acceptor, router.clone(), shutdown.clone()),
         );
-        tracing::info!(data = %data.display(), "listening on http://{address}");
+        tracing::info!(data = %data.display(), "listening on {scheme}://{address}");
         Ok(Self {
             address,
             router,
@@ -186,8 +205,25 @@ impl Appliance {
             migrations,
             kafka,
             health,
+            insecure,
+            tokens,
+            identity,
             shutdown,
         })
+    }
+
+    /// Reads tokens and certificate again whenever `hangup` says so.
+    fn reload_on(&self, hangup: Arc<Notify>, source: Option<PathBuf>) {
+        let reload = reload::Reload {
+            source,
+            address: self.address,
+            insecure: self.insecure,
+            tokens: self.tokens.clone(),
+            identity: self.identity.clone(),
+            health: self.health.clone(),
+        };
+        let reloading = reload.run(hangup, self.shutdown.clone());
+        self.shutdown.spawn("reload", reloading);
     }
 
     /// Shows the dashboard until it is left, or nothing until the process is to stop.
@@ -196,7 +232,12 @@ impl Appliance {
             Screen::None => self.shutdown.begun().await,
             Screen::Dashboard { utc } => {
                 let client = Client::in_process(self.router.clone());
-                let server = format!("http://{}", self.address);
+                let scheme = if self.identity.is_some() {
+                    "https"
+                } else {
+                    "http"
+                };
+                let server = format!("{scheme}://{}", self.address);
                 let options = tui::Options {
                     utc,
                     ..tui::Options::new(server)
@@ -239,15 +280,20 @@ fn start_kafka(
     Ok(Some(handle))
 }
 
+/// Refuses an address that others reach where everybody may ask, unless that is wanted.
+fn may_be_open(listen: SocketAddr, is_open: bool, insecure: bool) -> Result<(), UsageError> {
+    if listen.ip().is_loopback() || !is_open || insecure {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "{listen} is reachable from other hosts and there is no [[server.token]]: make one with \
+         `cutover token new --scope read`, listen on 127.0.0.1, or say --insecure to let everybody in"
+    )))
+}
+
 fn bind(server: &config::Server) -> anyhow::Result<TcpSocket> {
     let listen = server.listen;
-    if !listen.ip().is_loopback() && !server.insecure {
-        return Err(UsageError(format!(
-            "{listen} is reachable from other hosts and there is no authentication yet: listen on \
-             127.0.0.1, or say --insecure"
-        ))
-        .into());
-    }
+    may_be_open(listen, server.tokens.is_empty(), server.insecure)?;
     let socket = if listen.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -274,4 +320,22 @@ fn open_store(
         config.store.options(address),
         clock.clone(),
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_beyond_loopback_needs_tokens_or_a_wish() {
+        let listen = |address: &str| address.parse::<SocketAddr>().unwrap();
+        let (near, far) = (listen("[::1]:9490"), listen("0.0.0.0:9490"));
+        assert!(may_be_open(near, true, false).is_ok());
+        assert!(may_be_open(far, false, false).is_ok());
+        assert!(may_be_open(far, true, true).is_ok());
+        let refused = may_be_open(far, true, false).unwrap_err().to_string();
+        for word in ["0.0.0.0:9490", "cutover token new", "--insecure"] {
+            assert!(refused.contains(word), "{refused}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod progress;
 mod query;
 mod serve;
 mod stats;
+mod token;
 mod verify;
 mod watch;
 
@@ -27,6 +28,8 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::net::secret::Secret;
+use crate::net::tls::{self, Trust};
 use crate::telemetry::log;
 use crate::{app, client, config, store};
 
@@ -99,6 +102,8 @@ enum Command {
     /// Everything is merged and both files are written anew, which needs room for a second copy. A running
     /// server does the same by itself when enough is dead.
     Compact(compact::Command),
+    /// Make tokens for clients of a server.
+    Token(token::Command),
     /// Check a configuration file and say what it sets.
     CheckConfig(check_config::Command),
 }
@@ -114,6 +119,26 @@ struct ServerArgs {
         env = "CUTOVER_SERVER"
     )]
     server: String,
+    /// A file with the token that the server wants to see; the token itself can be in $CUTOVER_TOKEN.
+    #[arg(long, value_name = "FILE", env = "CUTOVER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file with the authorities to trust instead of the system's, for an https server.
+    #[arg(long, value_name = "FILE", env = "CUTOVER_CA_FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn client(&self) -> anyhow::Result<client::Client> {
+        let token = match &self.token_file {
+            Some(path) => Some(Secret::load(path).map_err(|error| {
+                app::UsageError(format!("--token-file {}: {error}", path.display()))
+            })?),
+            None => std::env::var("CUTOVER_TOKEN").ok().map(Secret::new),
+        };
+        let trust = self.ca_file.clone().map_or(Trust::System, Trust::File);
+        let access = client::Access { token, trust };
+        Ok(client::Client::connect_with(&self.server, &access)?)
+    }
 }
 
 /// Which configuration file a command reads.
@@ -149,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Compact(command) => command.run(),
+        Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     };
     match result {
@@ -163,14 +189,15 @@ pub fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<config::Error>() || cause.is::<app::UsageError>() {
+        if cause.is::<config::Error>() || cause.is::<app::UsageError>() || cause.is::<tls::Error>()
+        {
             return 2;
         }
         if let Some(error) = cause.downcast_ref::<client::Error>() {
-            return if matches!(error, client::Error::Unreachable { .. }) {
-                3
-            } else {
-                1
+            return match error {
+                client::Error::Unreachable { .. } => 3,
+                client::Error::Tls(_) | client::Error::Token => 2,
+                _ => 1,
             };
         }
     }

@@ -19,6 +19,8 @@ use crate::http::wire;
 use crate::model::Timestamp;
 use crate::model::unit::format_duration;
 use crate::net::body;
+use crate::net::secret::Secret;
+use crate::net::tls::{self, Trust};
 
 pub use prom::{LabelMap, PromData, PromSample, PromSeries, QueryAnswer};
 pub use store::ExportError;
@@ -37,10 +39,23 @@ pub struct Client {
     timeout: Duration,
 }
 
+/// What a server may want to see, and whether it is the right one.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Shown with every request.
+    pub token: Option<Secret>,
+    /// For servers that speak TLS.
+    pub trust: Trust,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{url:?} is not a server's address: {reason}")]
     BadUrl { url: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("the token holds characters that no token has")]
+    Token,
     /// Nothing was answered: the server is away, or the network.
     #[error("{server} is unreachable: {reason}")]
     Unreachable { server: String, reason: String },
@@ -80,7 +95,12 @@ struct Envelope<T> {
 impl Client {
     /// A client of the server at a URL such as `http://127.0.0.1:9490`. Connects when it is first asked.
     pub fn connect(server_url: &str) -> Result<Self, Error> {
-        Ok(Self::over(Transport::connect(server_url)?))
+        Self::connect_with(server_url, &Access::default())
+    }
+
+    /// The same where the server wants to see a token, or is known by an authority of its own.
+    pub fn connect_with(server_url: &str, access: &Access) -> Result<Self, Error> {
+        Ok(Self::over(Transport::connect(server_url, access)?))
     }
 
     /// A client of a router in this process.
@@ -289,7 +309,25 @@ impl Client {
                 error_type: envelope.error_type,
                 message: envelope.error,
             },
-            _ => self.decode(path, format!("status {status} without an error of the API")),
+            _ => {
+                let body = String::from_utf8_lossy(body);
+                let said: String = body
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(200)
+                    .collect();
+                let reason = format!("status {status} without an error of the API");
+                self.decode(
+                    path,
+                    if said.is_empty() {
+                        reason
+                    } else {
+                        format!("{reason}: {said:?}")
+                    },
+                )
+            }
         }
     }
 

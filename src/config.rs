@@ -17,6 +17,7 @@ pub use error::Error;
 
 use crate::ingest::kafka;
 use crate::model::unit;
+use crate::net::tls::IdentityFiles;
 use crate::{detect, http, migration, promql, store};
 
 /// Everything an operator may set, with its defaults.
@@ -40,8 +41,16 @@ pub struct Server {
     pub listen: SocketAddr,
     /// `None`: see [`default_data_dir`].
     pub data: Option<PathBuf>,
-    /// Allows an address beyond loopback while there is no authentication.
+    /// Further names by which clients address the server, such as that of a proxy.
+    pub names: Vec<String>,
+    /// Allows an address beyond loopback without tokens.
     pub insecure: bool,
+    /// PEM: the certificate, then those that lead to its authority. With the key, the API speaks TLS.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    /// Who may ask; without any, everybody.
+    #[serde(rename = "token")]
+    pub tokens: Vec<http::TokenConfig>,
     /// Allows the API that deletes series and makes backups.
     pub admin_api: bool,
 }
@@ -51,9 +60,21 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9490)),
             data: None,
+            names: Vec::new(),
             insecure: false,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tokens: Vec::new(),
             admin_api: false,
         }
+    }
+}
+
+impl Server {
+    /// The files of the certificate; `None`: no TLS.
+    pub fn tls_files(&self) -> Option<IdentityFiles> {
+        let (cert, key) = self.tls_cert_file.clone().zip(self.tls_key_file.clone())?;
+        Some(IdentityFiles { cert, key })
     }
 }
 
@@ -200,6 +221,11 @@ impl Config {
                 "store.memory_mib_max: 16 is the least that works".to_owned(),
             ));
         }
+        if self.server.tls_cert_file.is_some() != self.server.tls_key_file.is_some() {
+            let reason = "server.tls_cert_file and server.tls_key_file go together";
+            return Err(invalid(reason.to_owned()));
+        }
+        http::Tokens::new(&self.server.tokens).map_err(|error| invalid(error.to_string()))?;
         if let Some(kafka) = &self.kafka {
             kafka.check().map_err(|error| invalid(error.to_string()))?;
         }
@@ -211,6 +237,26 @@ impl Config {
         Ok(self)
     }
 
+    fn tls_note(&self) -> &'static str {
+        match self.server.tls_cert_file {
+            Some(_) => " (TLS)",
+            None => "",
+        }
+    }
+
+    fn token_names(&self) -> String {
+        let names: Vec<&str> = self
+            .server
+            .tokens
+            .iter()
+            .map(|token| &*token.name)
+            .collect();
+        if names.is_empty() {
+            return "none, everybody may ask".to_owned();
+        }
+        names.join(" ")
+    }
+
     /// What is set, a line each, without secrets.
     pub fn summary(&self) -> String {
         let retention = match self.store.retention {
@@ -219,7 +265,8 @@ impl Config {
         };
         let data = self.server.data.clone().unwrap_or_else(default_data_dir);
         let mut lines = vec![
-            format!("listen     {}", self.server.listen),
+            format!("listen     {}{}", self.server.listen, self.tls_note()),
+            format!("tokens     {}", self.token_names()),
             format!("data       {}", data.display()),
             format!("retention  {retention}"),
         ];

@@ -2,11 +2,13 @@
 //!
 //! This layer turns requests into calls and results into JSON; it computes nothing. [`router()`] is the
 //! whole API as a tower service, for a socket ([`serve()`]) or for a client in the same process. Every
-//! route is bounded in bytes and time, whatever blocks runs off the async runtime, and every failure
-//! leaves through `error`, in Prometheus' envelope.
+//! route stands in one table, with its methods and the scope that a token needs for it; it is bounded in
+//! bytes and time, whatever blocks runs off the async runtime, and every failure leaves through `error`,
+//! in Prometheus' envelope.
 
 mod admin_api;
 mod answer;
+mod auth;
 mod error;
 pub mod export;
 mod export_api;
@@ -18,12 +20,15 @@ mod object;
 mod observation_api;
 mod params;
 mod prom_api;
+mod route;
 mod router;
 mod serve;
 mod store_api;
 pub mod wire;
 mod write_api;
 
+pub use auth::{InProcess, Scope, TokenConfig, TokenError, Tokens, new_token};
 pub use guard::Listen;
+pub use route::routes;
 pub use router::{ApiState, DeadLetters, Limits, router};
 pub use serve::serve;

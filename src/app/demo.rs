@@ -60,7 +60,8 @@ pub fn demo(
     config.server.data = Some(data);
     runtime()?.block_on(async {
         let shutdown = Shutdown::default();
-        signals::watch(&shutdown)?;
+        // There is no file that could be read again.
+        let _hangup = signals::watch(&shutdown)?;
         match play {
             Play::Story => play_story(config, screen, shutdown).await.map(|()| None),
             Play::Events {

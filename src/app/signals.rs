@@ -1,19 +1,24 @@
-//! Signals: the first SIGINT or SIGTERM drains, the second ends the process at once.
+//! Signals: the first SIGINT or SIGTERM drains, the second ends the process at once; SIGHUP is passed on.
+
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::shutdown::Shutdown;
 
 /// The exit code after a second interrupt, as shells have it.
 const INTERRUPTED: i32 = 130;
 
-/// Starts listening to signals.
-pub(super) fn watch(shutdown: &Shutdown) -> anyhow::Result<()> {
+/// Starts listening to signals; what it answers is told of each SIGHUP.
+pub(super) fn watch(shutdown: &Shutdown) -> anyhow::Result<Arc<Notify>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
     let begun = shutdown.clone();
+    let told = Arc::new(Notify::new());
+    let hung_up = told.clone();
     // Outside the tracker: it has to be there until the very end.
     #[expect(
         clippy::disallowed_methods,
@@ -25,7 +30,7 @@ pub(super) fn watch(shutdown: &Shutdown) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {
-                    tracing::info!("SIGHUP: the configuration is read at the start only");
+                    hung_up.notify_one();
                     continue;
                 }
             }
@@ -37,5 +42,5 @@ pub(super) fn watch(shutdown: &Shutdown) -> anyhow::Result<()> {
             begun.begin();
         }
     });
-    Ok(())
+    Ok(told)
 }

@@ -9,7 +9,6 @@ use super::block_on;
 use super::output::print;
 use super::place::PlaceArgs;
 use crate::app::offline;
-use crate::client::Client;
 use crate::model::unit::human_bytes;
 
 #[derive(Args, Debug)]
@@ -28,7 +27,7 @@ impl Command {
         } else {
             let dir = std::path::absolute(&self.dir)
                 .with_context(|| format!("{} has no absolute path", self.dir.display()))?;
-            let client = Client::connect(&self.place.server.server)?;
+            let client = self.place.server.client()?;
             block_on(async { Ok(client.snapshot(&dir.to_string_lossy()).await?) })?
         };
         let bytes = human_bytes(backup.bytes);

@@ -7,7 +7,6 @@ use clap::Args;
 use super::output::{print, table};
 use super::{ServerArgs, block_on};
 use crate::app::offline;
-use crate::client::Client;
 use crate::http::wire::DeadLetter;
 use crate::model::Timestamp;
 
@@ -31,7 +30,7 @@ impl Command {
         let letters = if let Some(dir) = &self.data {
             offline::dead_letters(dir, self.limit)?
         } else {
-            let client = Client::connect(&self.server.server)?;
+            let client = self.server.client()?;
             block_on(async { Ok(client.dead_letters(self.limit).await?) })?
         };
         if self.json {

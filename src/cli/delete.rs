@@ -8,7 +8,6 @@ use super::block_on;
 use super::output::print;
 use super::place::{PlaceArgs, SpanArgs, as_texts};
 use crate::app::{UsageError, offline};
-use crate::client::Client;
 
 #[derive(Args, Debug)]
 pub(super) struct Command {
@@ -37,7 +36,7 @@ impl Command {
             deletion.run()?;
             return done(count);
         }
-        let client = Client::connect(&self.place.server.server)?;
+        let client = self.place.server.client()?;
         let count = block_on(async { Ok(client.series_in(&selectors, range).await?.len()) })?;
         if !self.is_meant(count)? {
             return Ok(());

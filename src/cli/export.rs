@@ -10,7 +10,7 @@ use super::block_on;
 use super::place::{PlaceArgs, SpanArgs, as_texts};
 use super::progress::Progress;
 use crate::app::offline;
-use crate::client::{Client, ExportError};
+use crate::client::ExportError;
 use crate::model::unit::human_bytes;
 
 #[derive(Args, Debug)]
@@ -61,7 +61,7 @@ impl Command {
         if let Some(data) = &self.place.data {
             offline::export(data, &selectors, range, sink)?;
         } else {
-            let client = Client::connect(&self.place.server.server)?;
+            let client = self.place.server.client()?;
             block_on(async {
                 let exported = client.export(&selectors, range, &mut sink).await;
                 exported.map_err(|error| match error {

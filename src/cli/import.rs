@@ -92,7 +92,7 @@ impl Command {
     fn target(&self) -> anyhow::Result<Target> {
         Ok(match &self.place.data {
             Some(data) => Target::Data(offline::Import::open(data)?),
-            None => Target::Server(Client::connect(&self.place.server.server)?),
+            None => Target::Server(self.place.server.client()?),
         })
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::{print, table};
 use super::{ServerArgs, block_on};
-use crate::client::{Client, LabelMap, PromData, PromSeries, QueryAnswer};
+use crate::client::{LabelMap, PromData, PromSeries, QueryAnswer};
 use crate::model::{Clock, METRIC_NAME, SystemClock, unit};
 use crate::tui::view::chart::{Point, text_chart};
 
@@ -39,7 +39,7 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.server.server)?;
+        let client = self.server.client()?;
         let step = self.step.or(self.range.map(default_step));
         let answer = block_on(async {
             Ok(match (self.range, step) {

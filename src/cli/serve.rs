@@ -26,7 +26,7 @@ pub(super) struct Command {
     /// How long samples are kept, such as 90d; 0 keeps everything [default: 90d].
     #[arg(long, value_name = "AGE", value_parser = unit::parse_duration)]
     retention: Option<Duration>,
-    /// Listen beyond loopback although there is no authentication.
+    /// Listen beyond loopback although everybody may ask.
     #[arg(long)]
     insecure: bool,
     /// Show the dashboard in this terminal; the log goes to cutover.log in the data directory.
@@ -58,11 +58,11 @@ impl Command {
         std::fs::create_dir_all(&data)
             .with_context(|| format!("data directory {} cannot be made", data.display()))?;
         log::start(logging, screen.log_target(&data))?;
-        if let Some(path) = path {
+        if let Some(path) = &path {
             tracing::info!(config = %path.display(), "configuration read");
         } else {
             tracing::info!("no configuration file, the defaults apply");
         }
-        app::serve(config, screen)
+        app::serve(config, path, screen)
     }
 }

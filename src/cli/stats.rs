@@ -8,7 +8,6 @@ use super::block_on;
 use super::output::{print, table};
 use super::place::PlaceArgs;
 use crate::app::offline;
-use crate::client::Client;
 use crate::http::wire::{Codec, Encoding, StoreStatus};
 use crate::model::unit::{human_bytes, human_duration};
 
@@ -32,7 +31,7 @@ impl Command {
         let status = if let Some(data) = &self.place.data {
             offline::status(data, self.blocks)?
         } else {
-            let client = Client::connect(&self.place.server.server)?;
+            let client = self.place.server.client()?;
             block_on(async { Ok(client.store_status(self.blocks).await?) })?
         };
         if self.json {

@@ -6,7 +6,6 @@ use anyhow::bail;
 use clap::Args;
 
 use super::{ServerArgs, block_on};
-use crate::client::Client;
 use crate::shutdown::Shutdown;
 use crate::telemetry::log;
 use crate::tui;
@@ -25,7 +24,7 @@ impl Command {
         if !std::io::stdout().is_terminal() {
             bail!("watch draws a dashboard and needs a terminal; for scripts use `cutover query`");
         }
-        let client = Client::connect(&self.server.server)?;
+        let client = self.server.client()?;
         block_on(async move {
             let options = tui::Options {
                 utc: self.utc,

@@ -124,7 +124,7 @@ async fn a_server_that_does_not_answer_is_given_up() {
 #[test]
 fn an_address_that_cannot_be_used_says_why() {
     for (url, reason) in [
-        ("https://localhost:9490", "TLS"),
+        ("ftp://localhost:9490", "https://HOST:PORT"),
         ("localhost:9490", "http://HOST:PORT"),
         ("http://user:secret@host", "password"),
         ("http://localhost/prefix", "path"),

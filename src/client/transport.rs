@@ -4,30 +4,43 @@ use std::convert::Infallible;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tower::ServiceExt;
 
-use super::Error;
+use crate::http::InProcess;
+use crate::net::tls;
+
+use super::{Access, Error};
 
 #[derive(Clone, Debug)]
 pub(super) enum Transport {
     Socket {
-        client: legacy::Client<HttpConnector, Body>,
+        client: Box<Connected>,
         /// Scheme, host and port, without a slash at the end.
         server: String,
+        /// What says who asks; it does not print.
+        authorization: Option<HeaderValue>,
     },
     Router(Router),
+}
+
+/// Over one of the two schemes; a client without TLS never reads the authorities' certificates.
+#[derive(Clone, Debug)]
+pub(super) enum Connected {
+    Clear(legacy::Client<HttpConnector, Body>),
+    Tls(legacy::Client<HttpsConnector<HttpConnector>, Body>),
 }
 
 /// How errors name a router in this process.
 const IN_PROCESS: &str = "the server in this process";
 
 impl Transport {
-    pub(super) fn connect(server_url: &str) -> Result<Self, Error> {
+    pub(super) fn connect(server_url: &str, access: &Access) -> Result<Self, Error> {
         let bad = |reason: String| Error::BadUrl {
             url: server_url.to_owned(),
             reason,
@@ -35,11 +48,15 @@ impl Transport {
         let uri: Uri = server_url
             .parse()
             .map_err(|error: hyper::http::uri::InvalidUri| bad(error.to_string()))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(bad("TLS is not supported yet, use http".into())),
-            _ => return Err(bad("write it as http://HOST:PORT".into())),
-        }
+        let (scheme, with_tls) = match uri.scheme_str() {
+            Some("http") => ("http", false),
+            Some("https") => ("https", true),
+            _ => {
+                return Err(bad(
+                    "write it as http://HOST:PORT or https://HOST:PORT".into()
+                ));
+            }
+        };
         let authority = uri
             .authority()
             .ok_or_else(|| bad("it has no host".into()))?;
@@ -49,9 +66,23 @@ impl Transport {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("it has a path; only host and port are taken".into()));
         }
+        let builder = legacy::Client::builder(TokioExecutor::new());
+        let client = if with_tls {
+            let config = tls::client_config(&access.trust)?;
+            Connected::Tls(builder.build(tls::connector(config, None)?))
+        } else {
+            Connected::Clear(builder.build_http())
+        };
+        let authorization = access.token.as_ref().map(|token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                .map_err(|_invalid| Error::Token)?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
         Ok(Self::Socket {
-            client: legacy::Client::builder(TokioExecutor::new()).build_http(),
-            server: format!("http://{authority}"),
+            client: Box::new(client),
+            server: format!("{scheme}://{authority}"),
+            authorization: authorization.transpose()?,
         })
     }
 
@@ -87,8 +118,18 @@ impl Transport {
             request.headers_mut().insert(CONTENT_TYPE, value);
         }
         match self {
-            Self::Socket { client, server } => {
-                let response = client.request(request).await;
+            Self::Socket {
+                client,
+                server,
+                authorization,
+            } => {
+                if let Some(value) = authorization {
+                    request.headers_mut().insert(AUTHORIZATION, value.clone());
+                }
+                let response = match &**client {
+                    Connected::Clear(client) => client.request(request).await,
+                    Connected::Tls(client) => client.request(request).await,
+                };
                 let response = response.map_err(|error| Error::Unreachable {
                     server: server.clone(),
                     reason: innermost(&error),
@@ -98,6 +139,7 @@ impl Transport {
             Self::Router(router) => {
                 let headers = request.headers_mut();
                 headers.insert(HOST, HeaderValue::from_static("localhost"));
+                request.extensions_mut().insert(InProcess);
                 let Ok::<_, Infallible>(response) = router.clone().oneshot(request).await;
                 Ok((response.status(), response.into_body()))
             }
@@ -111,5 +153,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    let mut reason = cause.to_string();
+    if reason.contains("invalid peer certificate") {
+        reason.push_str(" (--ca-file names the authorities to trust)");
+    }
+    reason
 }

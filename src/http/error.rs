@@ -25,6 +25,7 @@ pub(super) struct ApiError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     BadData,
+    Unauthorized,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -47,6 +48,7 @@ impl Kind {
     fn status(self) -> StatusCode {
         match self {
             Self::BadData => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -63,6 +65,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::BadData => "bad_data",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -3,7 +3,7 @@
 //! A server on loopback is reachable by every web page that its host's browser shows. Such a page cannot
 //! choose what the browser writes into `Host` and `Origin`, so both are checked on every request, reads
 //! included: a foreign `Host` is a name that was pointed at us (DNS rebinding), a foreign `Origin` a page
-//! that is not ours.
+//! that is not ours. Where tokens are asked for, any `Host` will do: a page has none.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -72,7 +72,8 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     } else {
         limits.request_timeout
     };
-    let response = match check(&api.state.listen, &request) {
+    let listen = api.state.tokens.is_empty().then_some(&api.state.listen);
+    let response = match check(listen, &request) {
         Ok(()) => within(timeout, next.run(request)).await,
         Err(error) => Err(error),
     }
@@ -95,8 +96,9 @@ async fn within(
         })
 }
 
-/// Refuses a foreign `Host` or `Origin`. A request without them is not a browser's.
-fn check(listen: &Listen, request: &Request) -> Result<(), ApiError> {
+/// Refuses a foreign `Host`, where `listen` says which are ours, or `Origin`. A request without them is
+/// not a browser's.
+fn check(listen: Option<&Listen>, request: &Request) -> Result<(), ApiError> {
     let mut host = None;
     if let Some(authority) = request.uri().authority() {
         host = Some(admitted(listen, "target", authority.as_str())?);
@@ -111,10 +113,10 @@ fn check(listen: &Listen, request: &Request) -> Result<(), ApiError> {
 }
 
 /// The host and port of a header, when they are ours.
-fn admitted(listen: &Listen, header: &str, text: &str) -> Result<Authority, ApiError> {
+fn admitted(listen: Option<&Listen>, header: &str, text: &str) -> Result<Authority, ApiError> {
     text.parse::<Authority>()
         .ok()
-        .filter(|authority| listen.admits(authority.host()))
+        .filter(|authority| listen.is_none_or(|listen| listen.admits(authority.host())))
         .ok_or_else(|| foreign(header, text))
 }
 
@@ -201,7 +203,7 @@ mod tests {
                 .header(ORIGIN, origin)
                 .body(Body::empty())
                 .unwrap();
-            check(&listen("127.0.0.1", &[]), &request).is_ok()
+            check(Some(&listen("127.0.0.1", &[])), &request).is_ok()
         };
         assert!(check("http://localhost:9490"));
         for origin in [

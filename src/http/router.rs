@@ -1,4 +1,4 @@
-//! The table of routes and what they share.
+//! What the routes answer from, and what they share.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Response};
 use prometheus::IntCounterVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,9 +23,8 @@ use crate::telemetry::health::Health;
 use crate::{promql, store};
 
 use super::error::{ApiError, Kind};
-use super::write_api::{self, Room};
-use super::{admin_api, export_api, store_api};
-use super::{guard, health, migration_api, observation_api, prom_api, wire};
+use super::write_api::Room;
+use super::{auth, guard, route, wire};
 
 /// What a request may cost.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     pub listen: guard::Listen,
+    /// Who may ask; everybody, when there are none.
+    pub tokens: auth::Tokens,
     /// The expression of each watch by its name, for those who chart an anomaly.
     pub watches: Arc<BTreeMap<String, String>>,
     pub dead_letters: DeadLetters,
@@ -120,76 +122,16 @@ pub fn router(state: ApiState) -> Router {
         room: Room::new(),
         turns,
     });
-    Router::new()
-        .merge(prometheus_routes())
-        .merge(own_routes())
-        .merge(store_routes())
+    let mut router = Router::new();
+    for route in route::table() {
+        let access = from_fn_with_state((api.clone(), route.scope), auth::check);
+        router = router.route(route.path, route.handler.route_layer(access));
+    }
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
-}
-
-fn prometheus_routes() -> Router<Arc<Api>> {
-    let query = get(prom_api::query).post(prom_api::query);
-    let query_range = get(prom_api::query_range).post(prom_api::query_range);
-    let exemplars = get(prom_api::query_exemplars).post(prom_api::query_exemplars);
-    Router::new()
-        .route("/api/v1/query", query)
-        .route("/api/v1/query_range", query_range)
-        .route("/api/v1/query_exemplars", exemplars)
-        .route(
-            "/api/v1/series",
-            get(prom_api::series).post(prom_api::series),
-        )
-        .route(
-            "/api/v1/labels",
-            get(prom_api::labels).post(prom_api::labels),
-        )
-        .route("/api/v1/label/{name}/values", get(prom_api::label_values))
-        .route("/api/v1/metadata", get(prom_api::metadata))
-        .route("/api/v1/write", post(write_api::remote_write))
-        .route("/api/v1/import/prometheus", post(write_api::import))
-        .route("/api/v1/status/buildinfo", get(health::buildinfo))
-        .route("/metrics", get(health::metrics))
-        .route("/-/healthy", get(health::healthy))
-        .route("/-/ready", get(health::ready))
-}
-
-fn own_routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route(
-            "/api/v1/migrations",
-            get(migration_api::list).post(migration_api::create),
-        )
-        .route("/api/v1/migrations/{id}", get(migration_api::one))
-        .route(
-            "/api/v1/migrations/{id}/progress",
-            post(migration_api::progress),
-        )
-        .route("/api/v1/migrations/{id}/phase", post(migration_api::phase))
-        .route(
-            "/api/v1/migrations/{id}/finish",
-            post(migration_api::finish),
-        )
-        .route("/api/v1/migrations/{id}/events", get(migration_api::events))
-        .route("/api/v1/anomalies", get(observation_api::anomalies))
-        .route("/api/v1/dead-letters", get(observation_api::dead_letters))
-        .route("/api/v1/health", get(health::health))
-}
-
-/// What operators ask about the store and do to it.
-fn store_routes() -> Router<Arc<Api>> {
-    let delete_series = post(admin_api::delete_series).put(admin_api::delete_series);
-    let clean_tombstones = post(admin_api::clean_tombstones).put(admin_api::clean_tombstones);
-    let snapshot = post(admin_api::snapshot).put(admin_api::snapshot);
-    Router::new()
-        .route("/api/v1/export", get(export_api::export))
-        .route("/api/v1/status/tsdb", get(store_api::tsdb))
-        .route("/api/v1/status/store", get(store_api::store))
-        .route("/api/v1/admin/tsdb/delete_series", delete_series)
-        .route("/api/v1/admin/tsdb/clean_tombstones", clean_tombstones)
-        .route("/api/v1/admin/tsdb/snapshot", snapshot)
 }
 
 async fn unknown_route(request: Request) -> ApiError {
@@ -197,12 +139,17 @@ async fn unknown_route(request: Request) -> ApiError {
     ApiError::new(Kind::NotFound, format!("there is no {path:?} here"))
 }
 
-async fn wrong_method(request: Request) -> ApiError {
+/// Browsers ask with OPTIONS what they may do; anything else is refused. `Allow` is there in both cases.
+async fn wrong_method(request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     ApiError::new(
         Kind::MethodNotAllowed,
         format!("{path:?} does not take {method}"),
     )
+    .into_response()
 }
 
 impl Api {
@@ -288,6 +235,7 @@ mod tests {
                 ..Limits::default()
             },
             listen: guard::Listen::default(),
+            tokens: auth::Tokens::default(),
             watches: Arc::default(),
             dead_letters: Arc::new(|_| Ok(Vec::new())),
             snapshots: None,

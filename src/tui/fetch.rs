@@ -26,7 +26,9 @@ pub async fn fetch(client: &Client, request: Request) -> Action {
         Err(Error::Unreachable { reason, .. }) => Action::Unreachable { reason },
         Err(Error::Api { message, .. }) => Action::Refused { reason: message },
         // Not our API: a proxy before a server that is away, or something else on its port.
-        Err(error @ (Error::Decode { .. } | Error::BadUrl { .. })) => Action::Unreachable {
+        Err(
+            error @ (Error::Decode { .. } | Error::BadUrl { .. } | Error::Tls(_) | Error::Token),
+        ) => Action::Unreachable {
             reason: error.to_string(),
         },
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use cutover::http::{ApiState, Limits, Listen, router};
+use cutover::http::{ApiState, Limits, Listen, Tokens, router};
 use cutover::migration::{Config, Tracker};
 use cutover::model::{Batch, Clock, Labels, ManualClock, Sample, Timestamp};
 use cutover::net::body;
@@ -80,6 +80,7 @@ impl Api {
                 host: "127.0.0.1".into(),
                 names: vec![],
             },
+            tokens: Tokens::default(),
             watches: Arc::new(BTreeMap::new()),
             dead_letters: Arc::new(|_| Ok(vec![])),
             snapshots: None,

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod auth;
+mod tls;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -476,7 +479,7 @@ async fn a_stopping_server_finishes_what_it_serves() {
     let shutdown = Shutdown::default();
     shutdown.spawn(
         "http",
-        serve(listener, api.router.clone(), shutdown.clone()),
+        serve(listener, None, api.router.clone(), shutdown.clone()),
     );
     let client = Client::connect(&url).unwrap();
     assert_eq!(client.migrations().await.unwrap(), []);
@@ -506,7 +509,7 @@ async fn a_client_that_never_finishes_its_head_is_cut_off() {
     let shutdown = Shutdown::default();
     shutdown.spawn(
         "http",
-        serve(listener, api.router.clone(), shutdown.clone()),
+        serve(listener, None, api.router.clone(), shutdown.clone()),
     );
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n";

@@ -3,37 +3,13 @@
 //! A secret comes from a file, or from the environment through the key beside it, and never shows: not
 //! in logs, error texts or a configuration that is printed.
 
-use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::ingest::Error;
-
-/// A text that must not be seen; only [`Secret::expose`] gives it away.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("<secret>")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("<secret>")
-    }
-}
+use crate::net::secret::Secret;
 
 /// The `[kafka.tls]` section: brokers are verified against the system's authorities unless it says
 /// otherwise.
@@ -131,25 +107,26 @@ fn read(
     let Some(path) = path else {
         return Ok(given.cloned());
     };
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))),
-        Err(source) => Err(Error::SecretFile {
+    Secret::load(path)
+        .map(Some)
+        .map_err(|source| Error::SecretFile {
             key,
             path: path.to_owned(),
             source,
-        }),
-    }
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sasl(mechanism: &str) -> Sasl {
         Sasl {
             mechanism: mechanism.into(),
             username: "reader".into(),
-            password: Some(Secret("hunter2".into())),
+            password: Some(Secret::new("hunter2")),
             ..Sasl::default()
         }
     }

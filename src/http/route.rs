@@ -1,0 +1,171 @@
+//! The table of routes: each with its path, methods, scope and handler.
+//!
+//! There is no other way for a route to come about than [`route()`], which asks for a scope: what
+//! everybody may ask says [`OPEN`]. The OpenAPI document is checked against this table.
+
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use super::auth::Scope;
+use super::router::Api;
+use super::{
+    admin_api, export_api, health, migration_api, observation_api, prom_api, store_api, write_api,
+};
+
+/// One route: requests of one path and some methods.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) methods: &'static [Method],
+    /// What a token has to be good for; `None`: everybody may ask.
+    pub(super) scope: Option<Scope>,
+    pub(super) handler: MethodRouter<Arc<Api>>,
+}
+
+const OPEN: Option<Scope> = None;
+const READ: Option<Scope> = Some(Scope::Read);
+const WRITE: Option<Scope> = Some(Scope::Write);
+const ADMIN: Option<Scope> = Some(Scope::Admin);
+
+/// HEAD comes with it.
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+/// A question that may be too long for a query string.
+const ASK: &[Method] = &[Method::GET, Method::POST];
+const ORDER: &[Method] = &[Method::POST, Method::PUT];
+
+fn route<H, T>(
+    path: &'static str,
+    methods: &'static [Method],
+    scope: Option<Scope>,
+    handler: H,
+) -> Route
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    let filter = methods
+        .iter()
+        .map(|method| MethodFilter::try_from(method.clone()).expect("it is a known method"))
+        .reduce(MethodFilter::or)
+        .expect("a route has a method");
+    Route {
+        path,
+        methods,
+        scope,
+        handler: on(filter, handler),
+    }
+}
+
+/// Every route there is.
+pub(super) fn table() -> Vec<Route> {
+    let mut table = prometheus();
+    table.extend(own());
+    table.extend(store());
+    table
+}
+
+/// The path, methods and scope of every route; HEAD comes with GET.
+pub fn routes() -> Vec<(&'static str, &'static [Method], Option<Scope>)> {
+    let table = table().into_iter();
+    table
+        .map(|route| (route.path, route.methods, route.scope))
+        .collect()
+}
+
+fn prometheus() -> Vec<Route> {
+    vec![
+        route("/api/v1/query", ASK, READ, prom_api::query),
+        route("/api/v1/query_range", ASK, READ, prom_api::query_range),
+        route(
+            "/api/v1/query_exemplars",
+            ASK,
+            READ,
+            prom_api::query_exemplars,
+        ),
+        route("/api/v1/series", ASK, READ, prom_api::series),
+        route("/api/v1/labels", ASK, READ, prom_api::labels),
+        route(
+            "/api/v1/label/{name}/values",
+            GET,
+            READ,
+            prom_api::label_values,
+        ),
+        route("/api/v1/metadata", GET, READ, prom_api::metadata),
+        route("/api/v1/write", POST, WRITE, write_api::remote_write),
+        route("/api/v1/import/prometheus", POST, WRITE, write_api::import),
+        route("/api/v1/status/buildinfo", GET, READ, health::buildinfo),
+        route("/metrics", GET, READ, health::metrics),
+        route("/-/healthy", GET, OPEN, health::healthy),
+        route("/-/ready", GET, OPEN, health::ready),
+    ]
+}
+
+fn own() -> Vec<Route> {
+    vec![
+        route("/api/v1/migrations", GET, READ, migration_api::list),
+        route("/api/v1/migrations", POST, WRITE, migration_api::create),
+        route("/api/v1/migrations/{id}", GET, READ, migration_api::one),
+        route(
+            "/api/v1/migrations/{id}/progress",
+            POST,
+            WRITE,
+            migration_api::progress,
+        ),
+        route(
+            "/api/v1/migrations/{id}/phase",
+            POST,
+            WRITE,
+            migration_api::phase,
+        ),
+        route(
+            "/api/v1/migrations/{id}/finish",
+            POST,
+            WRITE,
+            migration_api::finish,
+        ),
+        route(
+            "/api/v1/migrations/{id}/events",
+            GET,
+            READ,
+            migration_api::events,
+        ),
+        route("/api/v1/anomalies", GET, READ, observation_api::anomalies),
+        route(
+            "/api/v1/dead-letters",
+            GET,
+            READ,
+            observation_api::dead_letters,
+        ),
+        route("/api/v1/health", GET, READ, health::health),
+    ]
+}
+
+/// What operators ask about the store and do to it.
+fn store() -> Vec<Route> {
+    vec![
+        route("/api/v1/export", GET, READ, export_api::export),
+        route("/api/v1/status/tsdb", GET, READ, store_api::tsdb),
+        route("/api/v1/status/store", GET, READ, store_api::store),
+        route(
+            "/api/v1/admin/tsdb/delete_series",
+            ORDER,
+            ADMIN,
+            admin_api::delete_series,
+        ),
+        route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            ORDER,
+            ADMIN,
+            admin_api::clean_tombstones,
+        ),
+        route(
+            "/api/v1/admin/tsdb/snapshot",
+            ORDER,
+            ADMIN,
+            admin_api::snapshot,
+        ),
+    ]
+}
