@@ -4,7 +4,7 @@
 //! samples for one timestamp the one that was stored first is served. Every block is checked before a
 //! value is taken from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -18,7 +18,7 @@ use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
-use super::select::{Columns, OpenBlocks, Wanted};
+use super::select::{Columns, Found, OpenBlocks, Outliner, Wanted};
 use super::{Error, METADATA, Shared, Table};
 use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
 
@@ -285,11 +285,11 @@ impl Snapshot {
         let Some(range) = self.clamp(range) else {
             return (values, wanted);
         };
-        let parts: Vec<_> = self.view.parts.iter().map(|slot| self.look(slot)).collect();
+        let parts = self.view.parts.iter();
+        let parts: Vec<_> = parts.filter_map(|slot| self.look(slot, range)).collect();
         let index = self.view.live.index();
         for (value, list) in index.values_of(label) {
-            let in_head =
-                |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series), range));
+            let in_head = |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series)));
             if list.iter().any(in_head) {
                 values.insert(value);
             } else {
@@ -304,12 +304,15 @@ impl Snapshot {
         (values, wanted)
     }
 
-    fn look<'a>(&'a self, slot: &'a Slot) -> PartLook<'a> {
-        PartLook {
+    /// Opens a part for a range of time; `None` when it has nothing there.
+    fn look<'a>(&'a self, slot: &'a Slot, range: TimeRange) -> Option<PartLook<'a>> {
+        let columns = slot.part.columns();
+        columns.may_overlap(range).then(|| PartLook {
+            range,
             relative: slot.part.relative(self.view.seq),
-            columns: slot.part.columns(),
+            columns,
             hidden: self.view.hidden(slot),
-        }
+        })
     }
 
     /// The windows with samples in a range, in the order of merging.
@@ -328,51 +331,47 @@ impl Snapshot {
             return Ok(Vec::new());
         };
         let mut missing = wanted;
-        let mut present = Vec::new();
-        let mut groups = HashSet::new();
+        let mut present = Found::among(&missing);
         for slot in self.view.parts.iter().rev() {
-            let part = self.look(slot);
+            let Some(part) = self.look(slot, range) else {
+                continue;
+            };
             for wanted in &missing {
-                if !groups.contains(&wanted.group) && part.has(wanted.series, range) {
-                    groups.insert(wanted.group);
-                    present.push(*wanted);
+                if !present.has(wanted) && part.has(wanted.series) {
+                    present.add(wanted);
                 }
             }
-            missing.retain(|wanted| !groups.contains(&wanted.group));
+            missing.retain(|wanted| !present.has(wanted));
         }
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
+        let outliner = Outliner {
+            outlines: &self.shared.outlines,
+            live: &self.view.live,
+        };
         for row in self.rows(range).rev() {
             if missing.is_empty() {
                 break;
             }
             let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
-            blocks.each_chunk(row, &missing, |position, block| {
-                let wanted = missing[position];
-                if groups.contains(&wanted.group) {
-                    return Ok(());
-                }
-                if block.has_sample(range, &hidden.ranges(wanted.series))? {
-                    groups.insert(wanted.group);
-                    present.push(wanted);
-                }
-                Ok(())
-            })?;
-            missing.retain(|wanted| !groups.contains(&wanted.group));
+            blocks.each_present(row, &missing, (range, &hidden), &outliner, &mut present)?;
+            missing.retain(|wanted| !present.has(wanted));
         }
-        Ok(present)
+        Ok(present.into_list())
     }
 }
 
-/// A part of the head while it is looked at; its writer waits.
+/// A part of the head while it is looked at in a range of time; its writer waits.
 struct PartLook<'a> {
+    range: TimeRange,
     relative: u32,
     columns: RwLockReadGuard<'a, head::Columns>,
     hidden: HiddenSeries<'a>,
 }
 
 impl PartLook<'_> {
-    /// Whether a series has a sample in a range that is published and not hidden.
-    fn has(&self, series: SeriesId, range: TimeRange) -> bool {
+    /// Whether a series has a sample there that is published and not hidden.
+    fn has(&self, series: SeriesId) -> bool {
+        let range = self.range;
         let Some(column) = self.columns.get(series) else {
             return false;
         };
