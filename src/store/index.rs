@@ -7,6 +7,7 @@
 //! until the last reader from before is gone.
 
 pub(crate) mod cardinality;
+mod label_sets;
 mod pattern;
 mod postings;
 mod series;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::label_sets::LabelSets;
 use self::pattern::Shape;
 use crate::model::{Label, Labels, METRIC_NAME, MatchOp, Matcher, SeriesId};
 
@@ -45,6 +47,7 @@ pub(crate) struct Index {
     /// How often series were forgotten.
     forgets: u64,
     remembered: Mutex<HashMap<(String, String), Remembered>>,
+    label_sets: Mutex<LabelSets>,
 }
 
 /// The values of one label.
@@ -100,6 +103,18 @@ impl Index {
             })
             .collect();
         Labels::try_from_labels(labels).expect("they came from a label set")
+    }
+
+    /// The labels of one series after the other. Those that were asked for lately need not be made.
+    pub(crate) fn labels_of<'a>(
+        &'a self,
+        series: impl Iterator<Item = SeriesId> + 'a,
+    ) -> impl Iterator<Item = Labels> + 'a {
+        let mut made = self
+            .label_sets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        series.map(move |series| made.get_or_make(series, || self.labels(series)))
     }
 
     /// The symbol of the metric's name.
@@ -282,6 +297,10 @@ impl Index {
             self.take_out(name, value, &ids);
         }
         self.series.remove(&gone);
+        self.label_sets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&gone);
         if self.by_hash.capacity() > 4 * self.by_hash.len() {
             self.by_hash.shrink_to(2 * self.by_hash.len());
         }

@@ -4,7 +4,7 @@
 //! samples for one timestamp the one that was stored first is served. Every block is checked before a
 //! value is taken from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -18,7 +18,7 @@ use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
-use super::select::{Columns, Found, OpenBlocks, Outliner, Wanted};
+use super::select::{Bits, Columns, Found, OpenBlocks, Outliner, Wanted};
 use super::{Error, METADATA, Shared, Table};
 use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
 
@@ -118,25 +118,30 @@ impl Snapshot {
         for slot in &self.view.parts {
             columns.append_head(slot, self.view.seq, wanted, &self.view.hidden(slot))?;
         }
-        let index = self.view.live.index();
-        let selected = wanted
+        let read: Vec<_> = wanted
             .iter()
             .zip(columns.into_columns())
             .filter(|(_, (_, values))| !values.is_empty())
-            .map(|(wanted, (timestamps, values))| Column {
-                labels: index.labels(wanted.series),
+            .collect();
+        let index = self.view.live.index();
+        let labels = index.labels_of(read.iter().map(|(wanted, _)| wanted.series));
+        let labels: Vec<Labels> = labels.collect();
+        drop(index);
+        let columns = labels.into_iter().zip(read);
+        Ok(columns
+            .map(|(labels, (_, (timestamps, values)))| Column {
+                labels,
                 timestamps,
                 values,
             })
-            .collect();
-        Ok(selected)
+            .collect())
     }
 
     /// The series with data in `range` that pass all matchers, sorted.
     pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
         let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
-        let labels = present.iter().map(|wanted| index.labels(wanted.series));
+        let labels = index.labels_of(present.iter().map(|wanted| wanted.series));
         let mut series: Vec<Labels> = labels.collect();
         drop(index);
         series.sort_unstable();
@@ -151,11 +156,13 @@ impl Snapshot {
     ) -> Result<Vec<String>, Error> {
         let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
-        let names: BTreeSet<u32> = present
-            .iter()
-            .flat_map(|wanted| index.pairs(wanted.series))
-            .map(|&(name, _)| name)
-            .collect();
+        let pairs = present.iter().flat_map(|wanted| index.pairs(wanted.series));
+        let (mut names, mut seen) = (Vec::new(), Bits::default());
+        for &(name, _) in pairs {
+            if seen.insert(name) {
+                names.push(name);
+            }
+        }
         Ok(sorted_symbols(names, index.symbols()))
     }
 
@@ -173,7 +180,7 @@ impl Snapshot {
             self.recent_values(label, range)
         } else {
             let value_of = |index: &Index, series| index.value_of(series, label);
-            (BTreeSet::new(), self.wanted(matchers, value_of))
+            (Vec::new(), self.wanted(matchers, value_of))
         };
         let present = self.present(wanted, range)?;
         values.extend(present.into_iter().map(|wanted| wanted.group));
@@ -274,14 +281,14 @@ impl Snapshot {
                 })
             })
             .collect();
-        wanted.sort_unstable();
+        sort(&mut wanted);
         wanted
     }
 
     /// The values of a label that a series has which is in the head, and all series with other values:
     /// mostly the first series of a value is there.
-    fn recent_values(&self, label: u32, range: TimeRange) -> (BTreeSet<u32>, Vec<Wanted>) {
-        let (mut values, mut wanted) = (BTreeSet::new(), Vec::new());
+    fn recent_values(&self, label: u32, range: TimeRange) -> (Vec<u32>, Vec<Wanted>) {
+        let (mut values, mut wanted) = (Vec::new(), Vec::new());
         let Some(range) = self.clamp(range) else {
             return (values, wanted);
         };
@@ -291,7 +298,7 @@ impl Snapshot {
         for (value, list) in index.values_of(label) {
             let in_head = |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series)));
             if list.iter().any(in_head) {
-                values.insert(value);
+                values.push(value);
             } else {
                 wanted.extend(list.iter().map(|&series| Wanted {
                     metric: index.metric(SeriesId(series)),
@@ -300,7 +307,7 @@ impl Snapshot {
                 }));
             }
         }
-        wanted.sort_unstable();
+        sort(&mut wanted);
         (values, wanted)
     }
 
@@ -331,7 +338,7 @@ impl Snapshot {
             return Ok(Vec::new());
         };
         let mut missing = wanted;
-        let mut present = Found::among(&missing);
+        let mut present = Found::default();
         for slot in self.view.parts.iter().rev() {
             let Some(part) = self.look(slot, range) else {
                 continue;
@@ -386,7 +393,13 @@ impl PartLook<'_> {
     }
 }
 
-fn sorted_symbols(numbers: BTreeSet<u32>, symbols: &[Arc<str>]) -> Vec<String> {
+/// Puts series in the order of blocks; each is there once.
+fn sort(wanted: &mut [Wanted]) {
+    wanted
+        .sort_unstable_by_key(|wanted| u64::from(wanted.metric) << 32 | u64::from(wanted.series.0));
+}
+
+fn sorted_symbols(numbers: Vec<u32>, symbols: &[Arc<str>]) -> Vec<String> {
     let mut strings: Vec<String> = numbers
         .into_iter()
         .map(|number| symbols[number as usize].to_string())

@@ -201,36 +201,48 @@ pub(crate) struct Outliner<'a> {
 }
 
 /// Series that were found to be present, one of each group.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Found {
     list: Vec<Wanted>,
-    /// A bit for each group.
-    groups: Vec<u64>,
+    groups: Bits,
 }
 
 impl Found {
-    /// Nothing yet of what is wanted.
-    pub(crate) fn among(wanted: &[Wanted]) -> Self {
-        let last = wanted.iter().map(|wanted| wanted.group).max();
-        let words = last.map_or(0, |last| last as usize / 64 + 1);
-        Self {
-            list: Vec::new(),
-            groups: vec![0; words],
-        }
-    }
-
     /// Whether a series of the same group was found.
     pub(crate) fn has(&self, wanted: &Wanted) -> bool {
-        self.groups[wanted.group as usize / 64] >> (wanted.group % 64) & 1 == 1
+        self.groups.has(wanted.group)
     }
 
     pub(crate) fn add(&mut self, wanted: &Wanted) {
-        self.groups[wanted.group as usize / 64] |= 1 << (wanted.group % 64);
-        self.list.push(*wanted);
+        if self.groups.insert(wanted.group) {
+            self.list.push(*wanted);
+        }
     }
 
     pub(crate) fn into_list(self) -> Vec<Wanted> {
         self.list
+    }
+}
+
+/// A set of numbers that are not much larger than they are many.
+#[derive(Debug, Default)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn has(&self, number: u32) -> bool {
+        let word = self.0.get(number as usize / 64);
+        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    /// Puts a number in; whether it was not there.
+    pub(crate) fn insert(&mut self, number: u32) -> bool {
+        let at = number as usize / 64;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        let is_new = self.0[at] >> (number % 64) & 1 == 0;
+        self.0[at] |= 1 << (number % 64);
+        is_new
     }
 }
 

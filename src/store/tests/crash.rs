@@ -182,7 +182,7 @@ fn workload(disk: &Disk) {
     }
     let defined = u64::from(store.shared.live().index().next_id());
     assert!(
-        defined > 3 * SERIES * ROUNDS,
+        defined > 2 * SERIES * ROUNDS,
         "{defined} series: they were not forgotten and defined again"
     );
 }
