@@ -11,7 +11,6 @@ mod reload;
 mod signals;
 mod store_series;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,11 +136,7 @@ impl Appliance {
         shutdown.spawn("migrations", tracking);
 
         let engine = promql::Engine::new(reader.clone(), config.query.limits());
-        let watches = config.anomaly.watches()?;
-        let watches: BTreeMap<String, String> = watches
-            .into_iter()
-            .map(|watch| (watch.name, watch.expr))
-            .collect();
+        let watches = config.anomaly.expressions()?;
         let parts = detect::run::Parts {
             promql: engine.clone(),
             reader: reader.clone(),

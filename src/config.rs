@@ -230,7 +230,7 @@ impl Config {
             kafka.check().map_err(|error| invalid(error.to_string()))?;
         }
         self.anomaly
-            .watches()
+            .expressions()
             .map_err(|error| invalid(error.to_string()))?;
         migration::check(&self.migrations)
             .map_err(|error| invalid(format!("[[migration]]: {error}")))?;

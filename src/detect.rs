@@ -26,6 +26,7 @@ pub mod watch;
 pub mod window;
 pub mod zscore;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -100,9 +101,22 @@ pub enum Error {
 const EVERY_MAX: Duration = Duration::from_secs(240);
 
 impl Config {
-    /// The watches that this section comes to, each checked.
+    /// The watches that this section comes to, each checked. Takes milliseconds: the limits of the
+    /// control chart are searched for.
     pub fn watches(&self) -> Result<Vec<Watch>, Error> {
-        let terms = self.terms()?;
+        self.resolve(Chart::for_run_length)
+    }
+
+    /// The expression of each watch by its name, all of the section checked as for
+    /// [`Config::watches`].
+    pub fn expressions(&self) -> Result<BTreeMap<String, String>, Error> {
+        let any_width = |lambda, _run_length| Chart::new(lambda, 3.0);
+        let watches = self.resolve(any_width)?.into_iter();
+        Ok(watches.map(|watch| (watch.name, watch.expr)).collect())
+    }
+
+    fn resolve(&self, chart: impl FnOnce(f64, f64) -> Chart) -> Result<Vec<Watch>, Error> {
+        let terms = self.terms(chart)?;
         let mut configs = watch::built_in();
         for name in &self.disable {
             let known = configs.len();
@@ -130,7 +144,7 @@ impl Config {
             .collect()
     }
 
-    fn terms(&self) -> Result<Terms, Error> {
+    fn terms(&self, chart: impl FnOnce(f64, f64) -> Chart) -> Result<Terms, Error> {
         let wrong = |key, reason: &str| Error::Key {
             key,
             reason: reason.to_owned(),
@@ -161,7 +175,7 @@ impl Config {
             memory: self.memory,
             warmup_samples: self.warmup_samples,
             every: self.every,
-            chart: Chart::for_run_length(self.lambda, self.run_length),
+            chart: chart(self.lambda, self.run_length),
             // Two-sided: half of the chance lies on either side.
             zscore_width: Normal::standard().inverse_cdf(1.0 - 0.5 / self.run_length),
         })

@@ -25,6 +25,7 @@ mod deletion;
 mod entry;
 pub mod error;
 mod files;
+mod forget;
 mod growth;
 mod handle;
 mod head;
@@ -34,6 +35,7 @@ mod lock;
 mod manifest;
 mod medium;
 mod merge;
+mod outline;
 mod overlay;
 mod queue;
 mod reader;
@@ -42,6 +44,7 @@ mod recover;
 mod seal;
 mod select;
 mod shadow;
+mod slots;
 mod stats;
 mod tally;
 mod upkeep;
@@ -83,6 +86,7 @@ use self::live::Live;
 use self::lock::Lock;
 use self::manifest::Manifest;
 use self::medium::{Directory, Medium};
+use self::outline::Outlines;
 use self::queue::{Intake, Queue, Request};
 use self::recover::Recovered;
 use self::tally::Tally;
@@ -172,6 +176,7 @@ struct Shared {
     manifest: RwLock<Arc<Manifest>>,
     tally: Tally,
     growth: Mutex<Growth>,
+    outlines: Outlines,
     /// What the tables beside the blocks took in a revision of the data file.
     small_bytes: Mutex<Option<(u64, u64)>>,
 }
@@ -309,10 +314,11 @@ impl Store {
         let transaction = files.data.begin_read()?;
         let manifest = files.data.contain(|| data::load_manifest(&transaction))?;
         drop(transaction);
-        let series = live.index().len() as u64;
+        let series = live.index().next_id().into();
         let shared = Arc::new(Shared {
             tally: Tally::default(),
             growth: Mutex::new(Growth::new(clock.monotonic(), series)),
+            outlines: Outlines::default(),
             small_bytes: Mutex::default(),
             files,
             medium,

@@ -3,6 +3,7 @@
 //! A [`Labels`] is sorted by name, holds each name once and no empty value (in Prometheus' model an
 //! empty value is the absence of the label). Whoever holds one may rely on that.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,10 +11,31 @@ use std::sync::Arc;
 pub const METRIC_NAME: &str = "__name__";
 
 /// One name and its value. Cloning shares both strings.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
     pub name: Arc<str>,
     pub value: Arc<str>,
+}
+
+impl Ord for Label {
+    /// By name, then by value. Strings that are shared are not looked at: sorting the series of one
+    /// selection comes down to the labels in which they differ.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let compare = |left: &Arc<str>, right: &Arc<str>| {
+            if Arc::ptr_eq(left, right) {
+                Ordering::Equal
+            } else {
+                left.cmp(right)
+            }
+        };
+        compare(&self.name, &other.name).then_with(|| compare(&self.value, &other.value))
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A label set: sorted by name, names unique, values never empty.

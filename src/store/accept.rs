@@ -86,7 +86,7 @@ impl<'a> Group<'a> {
     pub(crate) fn accept(&mut self, intake: Intake) -> Written {
         let mut written = Written::default();
         let batch = intake.batch;
-        let mut points = intake.known.map_or_else(Vec::new, |(_, points)| points);
+        let mut points = intake.known.map_or_else(Vec::new, |known| known.points);
         for series in &batch.samples {
             self.identify(series, &mut points, &mut written);
         }
@@ -170,7 +170,8 @@ impl<'a> Group<'a> {
         {
             let index = self.live.index();
             let known = index.find(labels);
-            if known.is_some() || !is_needed || index.len() >= self.series_max {
+            let has_room = index.count() < self.series_max && index.next_id() < u32::MAX;
+            if known.is_some() || !is_needed || !has_room {
                 return known;
             }
         }

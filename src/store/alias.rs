@@ -51,6 +51,12 @@ impl Aliases {
         });
     }
 
+    /// Takes out what means one of these series, whose ids rise.
+    pub(crate) fn forget(&mut self, series: &[SeriesId]) {
+        self.by_hash
+            .retain(|_, alias| series.binary_search(&alias.series).is_err());
+    }
+
     /// Makes room for the aliases in use now, when all is taken.
     pub(crate) fn renew(&mut self) {
         if self.text.len() > BYTES_MAX / 10 * 9 {
@@ -74,6 +80,11 @@ mod tests {
         assert_eq!(aliases.find(b"three"), None);
         aliases.renew();
         assert_eq!(aliases.find(b"one"), Some(SeriesId(1)));
+        aliases.forget(&[SeriesId(1), SeriesId(7)]);
+        assert_eq!(aliases.find(b"one"), None);
+        assert_eq!(aliases.find(b"two"), Some(SeriesId(2)));
+        aliases.insert(b"one", SeriesId(9));
+        assert_eq!(aliases.find(b"one"), Some(SeriesId(9)));
         let long = vec![0; BYTES_MAX / 16];
         for series in 0..40u32 {
             let mut encoded = long.clone();

@@ -3,7 +3,7 @@
 //! A way in that decodes many samples finds its series by their labels where they stand in the bytes
 //! that came: by a hash that is verified against the index. Only what the store does not know yet
 //! becomes a label set. Ids found here hold for one incarnation of the head; the writer refuses them
-//! when it had to be rebuilt in between.
+//! when it had to be rebuilt in between, or has forgotten one of the series.
 
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -13,7 +13,7 @@ use super::alias::Aliases;
 use super::entry::Point;
 use super::index::Index;
 use super::live::Live;
-use super::queue::Intake;
+use super::queue::{Intake, Known};
 use super::{Error, Shared, Writer, Written};
 use crate::model::{Batch, Labels, MetricMetadata, Sample, SeriesId, SeriesSamples, label};
 
@@ -22,6 +22,8 @@ use crate::model::{Batch, Labels, MetricMetadata, Sample, SeriesId, SeriesSample
 pub struct Append {
     shared: Arc<Shared>,
     live: Arc<Live>,
+    /// How often the index had forgotten series when the first of the points was found.
+    forgets: Option<u64>,
     points: Vec<Point>,
     /// What is of series that were not known.
     batch: Batch,
@@ -56,6 +58,7 @@ impl Writer {
         Append {
             live: self.shared.live(),
             shared: self.shared.clone(),
+            forgets: None,
             points: Vec::new(),
             batch: Batch::default(),
             text: Vec::new(),
@@ -66,8 +69,10 @@ impl Writer {
 
 impl Append {
     pub fn fill(&mut self) -> Fill<'_> {
+        let index = self.live.index();
+        self.forgets.get_or_insert(index.forgets());
         Fill {
-            index: self.live.index(),
+            index,
             aliases: self.live.aliases(),
             points: &mut self.points,
             batch: &mut self.batch,
@@ -90,15 +95,23 @@ impl Append {
     /// Cancelling the future after it is queued does not take it back.
     pub async fn commit(self) -> Result<Written, Error> {
         if !self.found.ends.is_empty() {
+            // In this order everywhere: whoever fills has the index, and then wants the aliases.
+            let index = self.live.index();
             let mut aliases = self.live.aliases_mut();
             let mut start = 0;
             for &(end, series) in &self.found.ends {
-                aliases.insert(&self.found.text[start..end], series);
+                if index.has(series) {
+                    aliases.insert(&self.found.text[start..end], series);
+                }
                 start = end;
             }
         }
         let intake = Intake {
-            known: Some((self.live, self.points)),
+            known: Some(Known {
+                live: self.live,
+                forgets: self.forgets.unwrap_or(0),
+                points: self.points,
+            }),
             batch: self.batch,
         };
         let (reply, answer) = oneshot::channel();

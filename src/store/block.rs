@@ -204,9 +204,29 @@ impl BlockReader {
         (column.first, column.last)
     }
 
+    /// The timestamp column of a chunk.
+    pub(crate) fn column_of(&self, chunk: usize) -> usize {
+        self.chunks[chunk].column as usize
+    }
+
+    /// The longest time between two neighbouring timestamps of each column.
+    pub(crate) fn longest_gaps(&mut self, bytes: &[u8]) -> Result<Vec<u64>, Malformed> {
+        let mut gaps = Vec::with_capacity(self.columns.len());
+        for number in 0..self.columns.len() as u32 {
+            let timestamps = self.column(bytes, number)?;
+            let pairs = timestamps.windows(2);
+            let gap = pairs.map(|pair| pair[1].abs_diff(pair[0])).max();
+            gaps.push(gap.unwrap_or(0));
+        }
+        Ok(gaps)
+    }
+
     /// The timestamps of a chunk, decoded once for all chunks that share the column.
     pub(crate) fn timestamps(&mut self, bytes: &[u8], chunk: usize) -> Result<&[i64], Malformed> {
-        let number = self.chunks[chunk].column;
+        self.column(bytes, self.chunks[chunk].column)
+    }
+
+    fn column(&mut self, bytes: &[u8], number: u32) -> Result<&[i64], Malformed> {
         if self.timestamps_of != Some(number) {
             let column = self.columns[number as usize];
             self.timestamps_of = None;

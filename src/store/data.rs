@@ -38,6 +38,7 @@ pub(crate) const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
 
 const META_APPLIED: &str = "applied_wal_seq";
 const META_REVISION: &str = "revision";
+const META_NEXT_SERIES: &str = "next_series";
 
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(BLOCKS)?;
@@ -46,7 +47,8 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(SERIES)?;
     transaction.open_table(RECORDS)?;
     put_meta(transaction, META_APPLIED, &0u64.to_le_bytes())?;
-    put_meta(transaction, META_REVISION, &0u64.to_le_bytes())
+    put_meta(transaction, META_REVISION, &0u64.to_le_bytes())?;
+    put_meta(transaction, META_NEXT_SERIES, &0u32.to_le_bytes())
 }
 
 /// The sequence number up to which everything is in this file.
@@ -56,6 +58,11 @@ pub(crate) fn applied(transaction: &ReadTransaction) -> Result<u64, redb::Error>
 
 pub(crate) fn revision(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
     meta_value(transaction, META_REVISION).map(u64::from_le_bytes)
+}
+
+/// The id of the first series that was not defined at the last seal: ids are not given again.
+pub(crate) fn next_series(transaction: &ReadTransaction) -> Result<u32, redb::Error> {
+    meta_value(transaction, META_NEXT_SERIES).map(u32::from_le_bytes)
 }
 
 /// Series and symbols that one file lacks.
@@ -70,19 +77,19 @@ pub(crate) struct Definitions {
 }
 
 impl Definitions {
-    /// What the file lacks of the first so many series and symbols.
+    /// What the file lacks of the series up to an id and of the first so many symbols. None of the series
+    /// is forgotten: that takes a seal first.
     pub(crate) fn missing(
         transaction: &ReadTransaction,
         index: &Index,
-        series: usize,
+        series: u32,
         symbols: usize,
     ) -> Result<Self, redb::Error> {
         let known = transaction.open_table(SYMBOLS)?;
         let first_symbol = known.last()?.map_or(0, |(number, _)| number.value() + 1);
-        let known = transaction.open_table(SERIES)?;
-        let first_series = known.last()?.map_or(0, |(id, _)| id.value() + 1);
+        let first_series = next_series(transaction)?;
         let (mut pairs, mut ends) = (Vec::new(), Vec::new());
-        for id in first_series..series as u32 {
+        for id in first_series..series {
             for &(name, value) in index.pairs(SeriesId(id)) {
                 put_varint(&mut pairs, name.into());
                 put_varint(&mut pairs, value.into());
@@ -117,7 +124,8 @@ impl Definitions {
             series.insert(id, row.as_slice())?;
             start = end;
         }
-        Ok(())
+        let next = self.first_series + self.ends.len() as u32;
+        put_meta(transaction, META_NEXT_SERIES, &next.to_le_bytes())
     }
 }
 
@@ -127,6 +135,8 @@ pub(crate) struct Sealed<'a> {
     pub(crate) seq: u64,
     pub(crate) windows: Vec<(WindowRow, Vec<Block>)>,
     pub(crate) definitions: Definitions,
+    /// Series whose rows go.
+    pub(crate) forgotten: &'a [SeriesId],
     pub(crate) records: &'a Records,
 }
 
@@ -146,6 +156,10 @@ pub(crate) fn write_seal(
             windows.insert(row.key(), row.encode().as_slice())?;
         }
         sealed.definitions.write(transaction)?;
+        let mut series = transaction.open_table(SERIES)?;
+        for id in sealed.forgotten {
+            series.remove(id.0)?;
+        }
         let mut row = Vec::new();
         let mut records = transaction.open_table(RECORDS)?;
         for (table, key, value) in sealed.records.latest() {
@@ -233,11 +247,17 @@ pub(crate) fn copy(from: &Handle, to: &Handle) -> Result<(), Error> {
     copy_table(from, to, &transaction, SYMBOLS)?;
     copy_table(from, to, &transaction, SERIES)?;
     copy_records(from, to, &transaction)?;
-    let (applied, revision) =
-        from.contain(|| Ok((applied(&transaction)?, revision(&transaction)?)))?;
+    let (applied, revision, next_series) = from.contain(|| {
+        Ok((
+            applied(&transaction)?,
+            revision(&transaction)?,
+            next_series(&transaction)?,
+        ))
+    })?;
     to.write(|target| {
         put_meta(target, META_APPLIED, &applied.to_le_bytes())?;
-        put_meta(target, META_REVISION, &revision.to_le_bytes())
+        put_meta(target, META_REVISION, &revision.to_le_bytes())?;
+        put_meta(target, META_NEXT_SERIES, &next_series.to_le_bytes())
     })
 }
 
@@ -323,6 +343,8 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
     }
     check_count("symbols", index.symbols().len(), symbols.len()?)?;
     let mut pairs = Vec::new();
+    let mut count = 0;
+    let next = next_series(transaction)?;
     let series = transaction.open_table(SERIES)?;
     for row in series.range::<u32>(..)? {
         let (id, bytes) = row?;
@@ -331,12 +353,16 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
         checked_row(bytes.value(), id.into())
             .and_then(|bytes| decode_pairs(bytes, index.symbols().len(), &mut pairs))
             .map_err(malformed(place()))?;
-        if index.push(&pairs) != SeriesId(id) {
-            let detail = format!("{} is out of sequence", place());
+        if id >= next {
+            let detail = format!("{} is out of sequence: {next} comes next", place());
             return Err(redb::Error::Corrupted(detail));
         }
+        index.skip_to(id);
+        index.push(&pairs);
+        count += 1;
     }
-    check_count("series", index.len(), series.len()?)?;
+    check_count("series", count, series.len()?)?;
+    index.skip_to(next);
     Ok(index)
 }
 

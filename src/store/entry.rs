@@ -14,6 +14,8 @@ use crate::model::{Label, Labels, Mutation, Sample, SeriesId, Timestamp};
 
 /// An entry of float samples, definitions and records.
 const KIND_FLOAT: u8 = 1;
+/// An entry of series that are forgotten.
+const KIND_FORGET: u8 = 2;
 
 /// A sample on its way to the disk.
 #[derive(Clone, Copy, Debug)]
@@ -44,20 +46,41 @@ pub(crate) struct Entry {
     pub(crate) definitions: Vec<(SeriesId, Labels)>,
     pub(crate) points: Vec<Point>,
     pub(crate) mutations: Vec<Mutation>,
+    /// Series that nothing refers to, rising; an entry with any has nothing else.
+    pub(crate) forgotten: Vec<SeriesId>,
 }
 
 impl Entry {
     pub(crate) fn is_empty(&self) -> bool {
-        self.definitions.is_empty() && self.points.is_empty() && self.mutations.is_empty()
+        self.definitions.is_empty()
+            && self.points.is_empty()
+            && self.mutations.is_empty()
+            && self.forgotten.is_empty()
     }
 
     pub(crate) fn encode(&self, seq: u64) -> Vec<u8> {
+        if !self.forgotten.is_empty() {
+            return self.encode_forgotten(seq);
+        }
         let mut out = Vec::with_capacity(64 + self.points.len() * 6);
         out.push(KIND_FLOAT);
         out.extend_from_slice(&seq.to_le_bytes());
         self.put_definitions(&mut out);
         self.put_points(&mut out);
         self.put_mutations(&mut out);
+        put_checksum(&mut out);
+        out
+    }
+
+    fn encode_forgotten(&self, seq: u64) -> Vec<u8> {
+        let mut out = vec![KIND_FORGET];
+        out.extend_from_slice(&seq.to_le_bytes());
+        put_varint(&mut out, self.forgotten.len() as u64);
+        let mut previous = 0;
+        for series in &self.forgotten {
+            put_varint(&mut out, (series.0 - previous).into());
+            previous = series.0;
+        }
         put_checksum(&mut out);
         out
     }
@@ -125,16 +148,22 @@ impl Entry {
     pub(crate) fn decode(bytes: &[u8], seq: u64) -> Result<Self, Malformed> {
         let (body, _) = checked(bytes)?;
         let mut bytes = Bytes::new(body);
-        if bytes.u8()? != KIND_FLOAT {
-            return Err(Malformed("is of an unknown kind"));
-        }
+        let kind = bytes.u8()?;
         if bytes.u64()? != seq {
             return Err(Malformed("does not repeat its sequence number"));
         }
-        let entry = Self {
-            definitions: take_definitions(&mut bytes)?,
-            points: take_points(&mut bytes)?,
-            mutations: take_mutations(&mut bytes)?,
+        let entry = match kind {
+            KIND_FLOAT => Self {
+                definitions: take_definitions(&mut bytes)?,
+                points: take_points(&mut bytes)?,
+                mutations: take_mutations(&mut bytes)?,
+                forgotten: Vec::new(),
+            },
+            KIND_FORGET => Self {
+                forgotten: take_forgotten(&mut bytes)?,
+                ..Self::default()
+            },
+            _ => return Err(Malformed("is of an unknown kind")),
         };
         if !bytes.is_empty() {
             return Err(Malformed("goes on after its end"));
@@ -172,6 +201,22 @@ fn take_definitions(bytes: &mut Bytes<'_>) -> Result<Vec<(SeriesId, Labels)>, Ma
         definitions.push((SeriesId(series), labels));
     }
     Ok(definitions)
+}
+
+fn take_forgotten(bytes: &mut Bytes<'_>) -> Result<Vec<SeriesId>, Malformed> {
+    let count = bytes.count(bytes.rest().len())?;
+    let mut forgotten: Vec<SeriesId> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let more = bytes.varint_u32()?;
+        let series = match forgotten.last() {
+            None => Some(more),
+            Some(_) if more == 0 => return Err(Malformed("forgets a series twice")),
+            Some(previous) => previous.0.checked_add(more),
+        };
+        let series = series.ok_or(Malformed("has a series id over 32 bits"))?;
+        forgotten.push(SeriesId(series));
+    }
+    Ok(forgotten)
 }
 
 fn take_points(bytes: &mut Bytes<'_>) -> Result<Vec<Point>, Malformed> {
@@ -304,6 +349,7 @@ mod tests {
                     Mutation { table: "t".into(), key: vec![0, 255], value: Some(vec![]) },
                     Mutation { table: "t".into(), key: vec![], value: None },
                 ],
+                forgotten: Vec::new(),
             };
             let bytes = entry.encode(seq);
             let decoded = Entry::decode(&bytes, seq).unwrap();
@@ -314,6 +360,18 @@ mod tests {
             };
             prop_assert_eq!(bits(&decoded.points), bits(&entry.points));
             prop_assert!(Entry::decode(&bytes, seq.wrapping_add(1)).is_err());
+        }
+
+        #[test]
+        fn forgotten_series_round_trip(
+            forgotten in prop::collection::btree_set(any::<u32>(), 1..50),
+            seq in any::<u64>(),
+        ) {
+            let forgotten: Vec<_> = forgotten.into_iter().map(SeriesId).collect();
+            let entry = Entry { forgotten: forgotten.clone(), ..Entry::default() };
+            let decoded = Entry::decode(&entry.encode(seq), seq).unwrap();
+            prop_assert_eq!(decoded.forgotten, forgotten);
+            prop_assert!(decoded.points.is_empty() && decoded.definitions.is_empty());
         }
 
         #[test]

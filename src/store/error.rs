@@ -85,8 +85,8 @@ pub enum Error {
         #[source]
         source: Arc<Error>,
     },
-    /// What the batch was prepared for is gone; nothing of it was stored.
-    #[error("the store opened its files again in between: send it again")]
+    /// The series that the batch was prepared for are not the same any more; nothing of it was stored.
+    #[error("the store's series changed in between: send it again")]
     Restarted,
     /// A seal that was asked for did not come about; what is in memory stays covered by the
     /// write-ahead file.

@@ -1,4 +1,4 @@
-//! How many series came lately: the length of the index, noted as time goes by.
+//! How many series came lately: how many were ever defined, noted as time goes by.
 //!
 //! Only in memory: what came before the store was opened is not known, and the answer says how long it
 //! looks back.
@@ -33,7 +33,7 @@ impl Growth {
         }
     }
 
-    /// Notes how many series there are now, and answers how many of them are new.
+    /// Notes how many series were defined by now, and answers how many of them are new.
     pub(crate) fn note(&mut self, now: Duration, series: u64) -> NewSeries {
         let newest = self.notes.back().map_or(Duration::ZERO, |note| note.0);
         if now >= newest + INTERVAL {

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::column::within;
 use super::deletion::Deletion;
 use super::entry::Point;
 use super::overlay::Records;
+use super::slots::Slots;
 use super::window::Window;
 use crate::model::{Mutation, Sample, SeriesId, TimeRange, Timestamp};
 
@@ -38,6 +39,8 @@ pub(crate) struct Part {
     first_seq: u64,
     columns: RwLock<Columns>,
     records: RwLock<Records>,
+    /// Series that were forgotten.
+    forgotten: Mutex<Vec<SeriesId>>,
     bytes: AtomicU64,
     samples: AtomicU64,
 }
@@ -48,6 +51,7 @@ impl Part {
             first_seq,
             columns: RwLock::default(),
             records: RwLock::default(),
+            forgotten: Mutex::default(),
             bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
         }
@@ -68,6 +72,13 @@ impl Part {
 
     pub(crate) fn records(&self) -> RwLockReadGuard<'_, Records> {
         self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The series that were forgotten in its time; none of them has a column in it.
+    pub(crate) fn forgotten(&self) -> MutexGuard<'_, Vec<SeriesId>> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number that a column knows a commit by: one for the part's first, zero for all before it.
@@ -125,11 +136,12 @@ impl PartFill<'_> {
         let is_first = column.timestamps.is_empty();
         let late = column.late.len();
         let placed = column.insert(point.timestamp_ms, point.value, self.relative);
+        let is_late = column.late.len() > late;
         if placed == Placed::New {
+            self.columns.widen(point.timestamp_ms);
             self.samples += 1;
-            self.bytes += SAMPLE_BYTES
-                + u64::from(column.late.len() > late) * LATE_BYTES
-                + u64::from(is_first) * COLUMN_BYTES;
+            self.bytes +=
+                SAMPLE_BYTES + u64::from(is_late) * LATE_BYTES + u64::from(is_first) * COLUMN_BYTES;
         }
         placed
     }
@@ -146,14 +158,31 @@ impl Drop for PartFill<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     /// By series id: one more than the position in the list, or zero.
-    slots: Vec<u32>,
+    slots: Slots,
     list: Vec<HeadColumn>,
+    /// From the earliest to the latest sample that there ever was.
+    span: Option<TimeRange>,
 }
 
 impl Columns {
     pub(crate) fn get(&self, series: SeriesId) -> Option<&HeadColumn> {
-        let slot = *self.slots.get(series.0 as usize)?;
+        let slot = self.slots.get(series);
         self.list.get((slot as usize).checked_sub(1)?)
+    }
+
+    /// Whether any series may have a sample in a range.
+    pub(crate) fn may_overlap(&self, range: TimeRange) -> bool {
+        self.span.is_some_and(|span| span.overlaps(range))
+    }
+
+    fn widen(&mut self, timestamp_ms: i64) {
+        let at = Timestamp::from_ms(timestamp_ms);
+        let (start, end) = self
+            .span
+            .map_or((at, at), |span| (span.start(), span.end()));
+        if self.span.is_none() || at < start || end < at {
+            self.span = TimeRange::new(start.min(at), end.max(at));
+        }
     }
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, HeadColumn> {
@@ -165,20 +194,17 @@ impl Columns {
     }
 
     fn get_mut(&mut self, series: SeriesId) -> Option<&mut HeadColumn> {
-        let slot = *self.slots.get(series.0 as usize)?;
+        let slot = self.slots.get(series);
         self.list.get_mut((slot as usize).checked_sub(1)?)
     }
 
     fn get_or_insert(&mut self, series: SeriesId) -> &mut HeadColumn {
-        let id = series.0 as usize;
-        if self.slots.len() <= id {
-            self.slots.resize(id + 1, 0);
-        }
-        if self.slots[id] == 0 {
+        let slot = self.slots.get_mut(series);
+        if *slot == 0 {
             self.list.push(HeadColumn::new(series));
-            self.slots[id] = self.list.len() as u32;
+            *slot = self.list.len() as u32;
         }
-        &mut self.list[self.slots[id] as usize - 1]
+        &mut self.list[*slot as usize - 1]
     }
 }
 

@@ -1,12 +1,16 @@
 //! Which series exist, and which of them a selector means: interned symbols, postings, and a hash of
 //! every label set.
 //!
-//! Held in memory whole and rebuilt at start. Series are only ever added; an id is the position in
-//! which its series was defined. Whether a series has samples is none of its business.
+//! Held in memory whole and rebuilt at start. Ids are given in the order of definitions and never
+//! again. Whether a series has samples is none of its business: it is told to forget those without.
+//! A series that is forgotten is not found by its labels from then on; what selectors see of it stays
+//! until the last reader from before is gone.
 
 pub(crate) mod cardinality;
+mod label_sets;
 mod pattern;
 mod postings;
+mod series;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::label_sets::LabelSets;
 use self::pattern::Shape;
 use crate::model::{Label, Labels, METRIC_NAME, MatchOp, Matcher, SeriesId};
 
@@ -31,13 +36,18 @@ const REMEMBERED_MAX: usize = 1024;
 pub(crate) struct Index {
     symbols: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
-    /// Name and value of every label of every series, one series after the other, sorted by name.
-    pairs: Vec<(u32, u32)>,
-    /// Where a series' pairs end.
-    ends: Vec<usize>,
+    /// The number of [`METRIC_NAME`].
+    metric_name: Option<u32>,
+    series: series::Table,
+    /// Every series that is not forgotten.
     by_hash: HashMap<u64, SeriesId, BuildHasherDefault<Hashed>>,
     by_name: HashMap<u32, Values>,
+    /// Forgotten series, rising, which readers from before a sequence number may still see.
+    departing: Vec<(u64, Vec<SeriesId>)>,
+    /// How often series were forgotten.
+    forgets: u64,
     remembered: Mutex<HashMap<(String, String), Remembered>>,
+    label_sets: Mutex<LabelSets>,
 }
 
 /// The values of one label.
@@ -48,7 +58,8 @@ struct Values {
     postings: HashMap<u32, Vec<u32>>,
 }
 
-/// The values that an expression matched when the label had this many. Values are only ever added.
+/// The values that an expression matched when the label had this many. Values are only added, or all of
+/// this is dropped.
 #[derive(Debug)]
 struct Remembered {
     values: usize,
@@ -56,20 +67,30 @@ struct Remembered {
 }
 
 impl Index {
-    /// How many series there are; also the next series' id.
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
+    /// How many series there are, without those that are forgotten.
+    pub(crate) fn count(&self) -> usize {
+        self.by_hash.len()
+    }
+
+    /// The next series' id.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.series.next()
+    }
+
+    /// Whether a series is there and not forgotten.
+    pub(crate) fn has(&self, series: SeriesId) -> bool {
+        let mut departing = self.departing.iter();
+        self.series.pairs(series).is_some()
+            && !departing.any(|(_, list)| list.binary_search(&series).is_ok())
     }
 
     pub(crate) fn symbols(&self) -> &[Arc<str>] {
         &self.symbols
     }
 
-    /// The symbols of a series' labels.
+    /// The symbols of a series' labels; none of one that is not there.
     pub(crate) fn pairs(&self, series: SeriesId) -> &[(u32, u32)] {
-        let at = series.0 as usize;
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.pairs[start..self.ends[at]]
+        self.series.pairs(series).unwrap_or_default()
     }
 
     pub(crate) fn labels(&self, series: SeriesId) -> Labels {
@@ -84,12 +105,39 @@ impl Index {
         Labels::try_from_labels(labels).expect("they came from a label set")
     }
 
+    /// The labels of one series after the other. Those that were asked for lately need not be made.
+    pub(crate) fn labels_of<'a>(
+        &'a self,
+        series: impl Iterator<Item = SeriesId> + 'a,
+    ) -> impl Iterator<Item = Labels> + 'a {
+        let mut made = self
+            .label_sets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        series.map(move |series| made.get_or_make(series, || self.labels(series)))
+    }
+
     /// The symbol of the metric's name.
     pub(crate) fn metric(&self, series: SeriesId) -> u32 {
-        self.numbers
-            .get(METRIC_NAME)
-            .and_then(|&name| self.value_of(series, name))
+        self.metric_name
+            .and_then(|name| self.value_of(series, name))
             .unwrap_or(NO_METRIC)
+    }
+
+    /// The ids of a metric's series from one to another, both included, rising.
+    pub(crate) fn of_metric(&self, metric: u32, first: SeriesId, last: SeriesId) -> Vec<u32> {
+        if metric == NO_METRIC {
+            let ids = self.series.ids();
+            let within = ids.filter(|id| (first.0..=last.0).contains(id));
+            let nameless = within.filter(|&id| self.metric(SeriesId(id)) == NO_METRIC);
+            return nameless.collect();
+        }
+        let values = self.metric_name.and_then(|name| self.by_name.get(&name));
+        let list = values.and_then(|values| values.postings.get(&metric));
+        let list = list.map_or(&[][..], Vec::as_slice);
+        let start = list.partition_point(|&id| id < first.0);
+        let end = list.partition_point(|&id| id <= last.0);
+        list[start..end].to_vec()
     }
 
     pub(crate) fn find(&self, labels: &Labels) -> Option<SeriesId> {
@@ -142,16 +190,22 @@ impl Index {
             return number;
         }
         let number = self.symbols.len() as u32;
+        if **string == *METRIC_NAME {
+            self.metric_name = Some(number);
+        }
         self.symbols.push(string.clone());
         self.numbers.insert(string.clone(), number);
         number
     }
 
+    /// Leaves out the ids before one: their series were forgotten.
+    pub(crate) fn skip_to(&mut self, id: u32) {
+        self.series.skip_to(id);
+    }
+
     /// Gives the next id to a series whose symbols are all interned; names are sorted.
     pub(crate) fn push(&mut self, pairs: &[(u32, u32)]) -> SeriesId {
-        let series = SeriesId(self.ends.len() as u32);
-        self.pairs.extend_from_slice(pairs);
-        self.ends.push(self.pairs.len());
+        let series = self.series.push(pairs);
         for &(name, value) in pairs {
             let values = self.by_name.entry(name).or_default();
             values
@@ -165,18 +219,114 @@ impl Index {
                 })
                 .push(series.0);
         }
-        let strings = pairs.iter().map(|&(name, value)| {
+        self.link(series);
+        series
+    }
+
+    fn hash(&self, series: SeriesId) -> u64 {
+        let strings = self.pairs(series).iter().map(|&(name, value)| {
             (
                 &*self.symbols[name as usize],
                 &*self.symbols[value as usize],
             )
         });
-        let mut hash = hash_of(strings, &mut Vec::with_capacity(256));
+        hash_of(strings, &mut Vec::with_capacity(256))
+    }
+
+    /// Lets a series be found by its labels.
+    fn link(&mut self, series: SeriesId) {
+        let mut hash = self.hash(series);
         while self.by_hash.contains_key(&hash) {
             hash = hash.wrapping_add(1);
         }
         self.by_hash.insert(hash, series);
-        series
+    }
+
+    fn unlink(&mut self, series: SeriesId) {
+        let mut hash = self.hash(series);
+        while self.by_hash.get(&hash).is_some_and(|&at| at != series) {
+            hash = hash.wrapping_add(1);
+        }
+        self.by_hash.remove(&hash);
+        // Those behind it may lie there because of it.
+        while let Some(other) = {
+            hash = hash.wrapping_add(1);
+            self.by_hash.remove(&hash)
+        } {
+            self.link(other);
+        }
+    }
+
+    /// Forgets series, whose ids rise, as of a sequence number.
+    pub(crate) fn forget(&mut self, seq: u64, series: &[SeriesId]) {
+        for &series in series {
+            self.unlink(series);
+        }
+        self.departing.push((seq, series.to_vec()));
+        self.forgets += 1;
+    }
+
+    /// How often series were forgotten.
+    pub(crate) fn forgets(&self) -> u64 {
+        self.forgets
+    }
+
+    /// The sequence numbers since which forgotten series wait for their readers to end.
+    pub(crate) fn departing(&self) -> impl Iterator<Item = u64> {
+        self.departing.iter().map(|(seq, _)| *seq)
+    }
+
+    /// Drops the forgotten series that no reader sees any more, now that there are none from before a
+    /// sequence number.
+    pub(crate) fn sweep(&mut self, oldest: u64) {
+        let lists = self.departing.extract_if(.., |(seq, _)| *seq <= oldest);
+        let mut gone: Vec<SeriesId> = lists.flat_map(|(_, list)| list).collect();
+        gone.sort_unstable();
+        let mut postings: Vec<(u32, u32, u32)> = Vec::new();
+        for &series in &gone {
+            let pairs = self.pairs(series).iter();
+            postings.extend(pairs.map(|&(name, value)| (name, value, series.0)));
+        }
+        postings.sort_unstable();
+        let same_pair = |left: &(u32, u32, u32), right: &(u32, u32, u32)| {
+            (left.0, left.1) == (right.0, right.1)
+        };
+        for group in postings.chunk_by(same_pair) {
+            let (name, value, _) = group[0];
+            let ids: Vec<u32> = group.iter().map(|&(_, _, series)| series).collect();
+            self.take_out(name, value, &ids);
+        }
+        self.series.remove(&gone);
+        self.label_sets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&gone);
+        if self.by_hash.capacity() > 4 * self.by_hash.len() {
+            self.by_hash.shrink_to(2 * self.by_hash.len());
+        }
+        // It is known by the number of values, which may come to be the same again.
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Takes series out of what has a value of a label, and the value if none is left.
+    fn take_out(&mut self, name: u32, value: u32, gone: &[u32]) {
+        let Some(values) = self.by_name.get_mut(&name) else {
+            return;
+        };
+        let Some(list) = values.postings.get_mut(&value) else {
+            return;
+        };
+        postings::subtract(list, gone);
+        if list.is_empty() {
+            values.postings.remove(&value);
+            values.sorted.remove(&self.symbols[value as usize]);
+        }
+        if values.postings.is_empty() {
+            self.by_name.remove(&name);
+        }
     }
 
     /// The values of a label, each with the series that have it.
@@ -213,7 +363,7 @@ impl Index {
         let mut lists = lists.into_iter();
         let mut selected = match lists.next() {
             Some((first, _)) => postings::union(&first),
-            None => (0..self.len() as u32).collect(),
+            None => self.series.ids().collect(),
         };
         for (next, matcher) in lists {
             if selected.is_empty() {

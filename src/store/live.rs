@@ -8,7 +8,7 @@ use super::alias::Aliases;
 use super::deletion::{Deletions, HiddenSeries};
 use super::head::Part;
 use super::index::Index;
-use crate::model::TimeRange;
+use crate::model::{SeriesId, TimeRange};
 
 /// Rebuilt as a whole when the write-ahead file failed; a reader keeps the one that it began with.
 #[derive(Debug)]
@@ -33,6 +33,19 @@ struct State {
 pub(crate) struct Slot {
     pub(crate) part: Arc<Part>,
     pub(crate) last_seq: Option<u64>,
+    /// The next series' id and how many symbols there were when it was frozen: all that it uses is
+    /// among them.
+    defined: (u32, usize),
+}
+
+/// A part that is complete, and what was defined by then.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) part: Arc<Part>,
+    pub(crate) seq: u64,
+    /// The next series' id.
+    pub(crate) series: u32,
+    pub(crate) symbols: usize,
 }
 
 impl Live {
@@ -40,6 +53,7 @@ impl Live {
         let slot = Slot {
             part: Arc::new(part),
             last_seq: None,
+            defined: (0, 0),
         };
         Self {
             index: RwLock::new(index),
@@ -84,11 +98,17 @@ impl Live {
         last.part.clone()
     }
 
-    /// The part that waits to be sealed, with its last sequence number.
-    pub(crate) fn frozen(&self) -> Option<(Arc<Part>, u64)> {
+    /// The part that waits to be sealed.
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
         let state = self.state();
         let slot = state.parts.first()?;
-        Some((slot.part.clone(), slot.last_seq?))
+        let (series, symbols) = slot.defined;
+        Some(Frozen {
+            part: slot.part.clone(),
+            seq: slot.last_seq?,
+            series,
+            symbols,
+        })
     }
 
     /// The deletions in force.
@@ -118,6 +138,10 @@ impl Live {
     /// Freezes the growing part at what is published, and begins another.
     pub(crate) fn freeze(&self) {
         self.aliases_mut().renew();
+        let defined = {
+            let index = self.index();
+            (index.next_id(), index.symbols().len())
+        };
         let mut state = self.state();
         let published = state.published;
         let last = state
@@ -125,10 +149,38 @@ impl Live {
             .last_mut()
             .expect("there is always a growing part");
         last.last_seq = Some(published);
+        last.defined = defined;
         state.parts.push(Slot {
             part: Arc::new(Part::new(published + 1)),
             last_seq: None,
+            defined: (0, 0),
         });
+    }
+
+    /// Those of some series that have, and had, no samples in any part.
+    pub(crate) fn without_columns(&self, mut series: Vec<SeriesId>) -> Vec<SeriesId> {
+        for slot in self.parts() {
+            let columns = slot.part.columns();
+            series.retain(|&series| columns.get(series).is_none());
+        }
+        series
+    }
+
+    /// Forgets series, whose ids rise, as of the sequence number of their entry.
+    pub(crate) fn forget(&self, seq: u64, series: &[SeriesId]) {
+        self.active().forgotten().extend_from_slice(series);
+        self.index_mut().forget(seq, series);
+        // After the index: whoever adds aliases looks there first.
+        self.aliases_mut().forget(series);
+    }
+
+    /// Drops what only readers that are gone could see of forgotten series.
+    pub(crate) fn sweep(&self) {
+        let oldest = self.oldest();
+        let is_due = self.index().departing().any(|seq| seq <= oldest);
+        if is_due {
+            self.index_mut().sweep(oldest);
+        }
     }
 
     /// Lets go of the parts that are sealed.

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::entry::Point;
 use super::live::Live;
 use super::{Error, Written, deletion};
-use crate::model::Batch;
+use crate::model::{Batch, SeriesId};
 
 /// Samples and records that may wait; a larger batch waits for all of the room.
 const ROOM: u32 = 1 << 20;
@@ -30,6 +30,8 @@ pub(crate) enum Request {
     Delete(deletion::Request, Reply<u64>),
     /// Merge, purge and rewrite until there is nothing more to gain.
     Settle(Reply<()>),
+    /// Forget these series, whose ids rise, unless they have samples again.
+    Forget(Vec<SeriesId>),
     /// The sealing thread is done with its job.
     Done(Result<(), Error>),
 }
@@ -37,14 +39,35 @@ pub(crate) enum Request {
 /// What is stored in one commit, or not at all.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    /// Samples of series whose ids were found in this head, which must still be the one.
-    pub(crate) known: Option<(Arc<Live>, Vec<Point>)>,
+    /// Samples of series whose ids were found already.
+    pub(crate) known: Option<Known>,
     pub(crate) batch: Batch,
+}
+
+/// Samples with the ids of their series, and where those were found.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) live: Arc<Live>,
+    /// How often the index had forgotten series by then.
+    pub(crate) forgets: u64,
+    pub(crate) points: Vec<Point>,
+}
+
+impl Known {
+    /// Whether the ids still mean the same.
+    pub(crate) fn is_valid_in(&self, live: &Arc<Live>) -> bool {
+        if !Arc::ptr_eq(&self.live, live) {
+            return false;
+        }
+        let index = live.index();
+        let mut points = self.points.iter();
+        index.forgets() == self.forgets || points.all(|point| index.has(point.series))
+    }
 }
 
 impl Intake {
     pub(crate) fn sample_count(&self) -> usize {
-        self.batch.sample_count() + self.known.as_ref().map_or(0, |(_, points)| points.len())
+        self.batch.sample_count() + self.known.as_ref().map_or(0, |known| known.points.len())
     }
 }
 

@@ -4,7 +4,7 @@
 //! samples for one timestamp the one that was stored first is served. Every block is checked before a
 //! value is taken from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -18,7 +18,7 @@ use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
-use super::select::{Columns, OpenBlocks, Wanted};
+use super::select::{Bits, Columns, Found, OpenBlocks, Outliner, Wanted};
 use super::{Error, METADATA, Shared, Table};
 use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
 
@@ -118,25 +118,30 @@ impl Snapshot {
         for slot in &self.view.parts {
             columns.append_head(slot, self.view.seq, wanted, &self.view.hidden(slot))?;
         }
-        let index = self.view.live.index();
-        let selected = wanted
+        let read: Vec<_> = wanted
             .iter()
             .zip(columns.into_columns())
             .filter(|(_, (_, values))| !values.is_empty())
-            .map(|(wanted, (timestamps, values))| Column {
-                labels: index.labels(wanted.series),
+            .collect();
+        let index = self.view.live.index();
+        let labels = index.labels_of(read.iter().map(|(wanted, _)| wanted.series));
+        let labels: Vec<Labels> = labels.collect();
+        drop(index);
+        let columns = labels.into_iter().zip(read);
+        Ok(columns
+            .map(|(labels, (_, (timestamps, values)))| Column {
+                labels,
                 timestamps,
                 values,
             })
-            .collect();
-        Ok(selected)
+            .collect())
     }
 
     /// The series with data in `range` that pass all matchers, sorted.
     pub fn series(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Labels>, Error> {
         let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
-        let labels = present.iter().map(|wanted| index.labels(wanted.series));
+        let labels = index.labels_of(present.iter().map(|wanted| wanted.series));
         let mut series: Vec<Labels> = labels.collect();
         drop(index);
         series.sort_unstable();
@@ -151,11 +156,13 @@ impl Snapshot {
     ) -> Result<Vec<String>, Error> {
         let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
         let index = self.view.live.index();
-        let names: BTreeSet<u32> = present
-            .iter()
-            .flat_map(|wanted| index.pairs(wanted.series))
-            .map(|&(name, _)| name)
-            .collect();
+        let pairs = present.iter().flat_map(|wanted| index.pairs(wanted.series));
+        let (mut names, mut seen) = (Vec::new(), Bits::default());
+        for &(name, _) in pairs {
+            if seen.insert(name) {
+                names.push(name);
+            }
+        }
         Ok(sorted_symbols(names, index.symbols()))
     }
 
@@ -173,7 +180,7 @@ impl Snapshot {
             self.recent_values(label, range)
         } else {
             let value_of = |index: &Index, series| index.value_of(series, label);
-            (BTreeSet::new(), self.wanted(matchers, value_of))
+            (Vec::new(), self.wanted(matchers, value_of))
         };
         let present = self.present(wanted, range)?;
         values.extend(present.into_iter().map(|wanted| wanted.group));
@@ -274,24 +281,24 @@ impl Snapshot {
                 })
             })
             .collect();
-        wanted.sort_unstable();
+        sort(&mut wanted);
         wanted
     }
 
     /// The values of a label that a series has which is in the head, and all series with other values:
     /// mostly the first series of a value is there.
-    fn recent_values(&self, label: u32, range: TimeRange) -> (BTreeSet<u32>, Vec<Wanted>) {
-        let (mut values, mut wanted) = (BTreeSet::new(), Vec::new());
+    fn recent_values(&self, label: u32, range: TimeRange) -> (Vec<u32>, Vec<Wanted>) {
+        let (mut values, mut wanted) = (Vec::new(), Vec::new());
         let Some(range) = self.clamp(range) else {
             return (values, wanted);
         };
-        let parts: Vec<_> = self.view.parts.iter().map(|slot| self.look(slot)).collect();
+        let parts = self.view.parts.iter();
+        let parts: Vec<_> = parts.filter_map(|slot| self.look(slot, range)).collect();
         let index = self.view.live.index();
         for (value, list) in index.values_of(label) {
-            let in_head =
-                |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series), range));
+            let in_head = |&series: &u32| parts.iter().any(|part| part.has(SeriesId(series)));
             if list.iter().any(in_head) {
-                values.insert(value);
+                values.push(value);
             } else {
                 wanted.extend(list.iter().map(|&series| Wanted {
                     metric: index.metric(SeriesId(series)),
@@ -300,16 +307,19 @@ impl Snapshot {
                 }));
             }
         }
-        wanted.sort_unstable();
+        sort(&mut wanted);
         (values, wanted)
     }
 
-    fn look<'a>(&'a self, slot: &'a Slot) -> PartLook<'a> {
-        PartLook {
+    /// Opens a part for a range of time; `None` when it has nothing there.
+    fn look<'a>(&'a self, slot: &'a Slot, range: TimeRange) -> Option<PartLook<'a>> {
+        let columns = slot.part.columns();
+        columns.may_overlap(range).then(|| PartLook {
+            range,
             relative: slot.part.relative(self.view.seq),
-            columns: slot.part.columns(),
+            columns,
             hidden: self.view.hidden(slot),
-        }
+        })
     }
 
     /// The windows with samples in a range, in the order of merging.
@@ -328,51 +338,47 @@ impl Snapshot {
             return Ok(Vec::new());
         };
         let mut missing = wanted;
-        let mut present = Vec::new();
-        let mut groups = HashSet::new();
+        let mut present = Found::default();
         for slot in self.view.parts.iter().rev() {
-            let part = self.look(slot);
+            let Some(part) = self.look(slot, range) else {
+                continue;
+            };
             for wanted in &missing {
-                if !groups.contains(&wanted.group) && part.has(wanted.series, range) {
-                    groups.insert(wanted.group);
-                    present.push(*wanted);
+                if !present.has(wanted) && part.has(wanted.series) {
+                    present.add(wanted);
                 }
             }
-            missing.retain(|wanted| !groups.contains(&wanted.group));
+            missing.retain(|wanted| !present.has(wanted));
         }
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
+        let outliner = Outliner {
+            outlines: &self.shared.outlines,
+            live: &self.view.live,
+        };
         for row in self.rows(range).rev() {
             if missing.is_empty() {
                 break;
             }
             let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
-            blocks.each_chunk(row, &missing, |position, block| {
-                let wanted = missing[position];
-                if groups.contains(&wanted.group) {
-                    return Ok(());
-                }
-                if block.has_sample(range, &hidden.ranges(wanted.series))? {
-                    groups.insert(wanted.group);
-                    present.push(wanted);
-                }
-                Ok(())
-            })?;
-            missing.retain(|wanted| !groups.contains(&wanted.group));
+            blocks.each_present(row, &missing, (range, &hidden), &outliner, &mut present)?;
+            missing.retain(|wanted| !present.has(wanted));
         }
-        Ok(present)
+        Ok(present.into_list())
     }
 }
 
-/// A part of the head while it is looked at; its writer waits.
+/// A part of the head while it is looked at in a range of time; its writer waits.
 struct PartLook<'a> {
+    range: TimeRange,
     relative: u32,
     columns: RwLockReadGuard<'a, head::Columns>,
     hidden: HiddenSeries<'a>,
 }
 
 impl PartLook<'_> {
-    /// Whether a series has a sample in a range that is published and not hidden.
-    fn has(&self, series: SeriesId, range: TimeRange) -> bool {
+    /// Whether a series has a sample there that is published and not hidden.
+    fn has(&self, series: SeriesId) -> bool {
+        let range = self.range;
         let Some(column) = self.columns.get(series) else {
             return false;
         };
@@ -387,7 +393,13 @@ impl PartLook<'_> {
     }
 }
 
-fn sorted_symbols(numbers: BTreeSet<u32>, symbols: &[Arc<str>]) -> Vec<String> {
+/// Puts series in the order of blocks; each is there once.
+fn sort(wanted: &mut [Wanted]) {
+    wanted
+        .sort_unstable_by_key(|wanted| u64::from(wanted.metric) << 32 | u64::from(wanted.series.0));
+}
+
+fn sorted_symbols(numbers: Vec<u32>, symbols: &[Arc<str>]) -> Vec<String> {
     let mut strings: Vec<String> = numbers
         .into_iter()
         .map(|number| symbols[number as usize].to_string())

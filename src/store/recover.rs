@@ -33,21 +33,22 @@ impl Recovered {
         let published = wal::replay(&files.wal, applied, |seq, bytes, entry| {
             row_bytes += bytes as u64;
             for (series, labels) in &entry.definitions {
-                // A seal may have written more definitions than samples.
-                if index.find(labels).is_none_or(|known| known != *series)
-                    && index.define(labels) != *series
-                {
+                if index.define(labels) != *series {
                     let detail = format!("row {seq}: series {} is out of sequence", series.0);
                     return Err(redb::Error::Corrupted(detail));
                 }
             }
-            if let Some(point) = entry
-                .points
-                .iter()
-                .find(|point| point.series.0 as usize >= index.len())
-            {
-                let detail = format!("row {seq}: series {} is not defined", point.series.0);
+            let points = entry.points.iter().map(|point| point.series);
+            let mut named = points.chain(entry.forgotten.iter().copied());
+            if let Some(series) = named.find(|series| !index.has(*series)) {
+                let detail = format!("row {seq}: series {} is not defined", series.0);
                 return Err(redb::Error::Corrupted(detail));
+            }
+            if !entry.forgotten.is_empty() {
+                index.forget(seq, &entry.forgotten);
+                // Nobody reads yet.
+                index.sweep(seq);
+                part.forgotten().extend_from_slice(&entry.forgotten);
             }
             let mut fill = part.fill(seq);
             for point in &entry.points {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::assemble::{Assembled, Assembly};
 use super::data::{self, Definitions, Sealed};
 use super::head::{HeadColumn, Part};
-use super::live::Live;
+use super::live::{Frozen, Live};
 use super::upkeep;
 use super::window::{Width, Window};
 use super::{Error, Shared};
@@ -20,19 +20,20 @@ const SPARSE_SAMPLES: u64 = 24 * 60;
 #[derive(Debug)]
 pub(crate) struct SealJob {
     pub(crate) live: Arc<Live>,
-    pub(crate) part: Arc<Part>,
-    /// The part's last sequence number.
-    pub(crate) seq: u64,
-    /// How many series and symbols to define: all that the part uses, or more.
-    pub(crate) series: usize,
-    pub(crate) symbols: usize,
+    pub(crate) frozen: Frozen,
 }
 
 /// Seals a part, unless that was done already.
 pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     let data = &shared.files.data;
+    let Frozen {
+        part,
+        seq,
+        series,
+        symbols,
+    } = &job.frozen;
     let transaction = data.begin_read()?;
-    if data.contain(|| data::applied(&transaction))? >= job.seq {
+    if data.contain(|| data::applied(&transaction))? >= *seq {
         // An earlier try went well after all, and only what came after its commit did not.
         return Ok(());
     }
@@ -40,8 +41,8 @@ pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     let (definitions, metrics) = {
         let index = job.live.index();
         let definitions =
-            data.contain(|| Definitions::missing(&transaction, &index, job.series, job.symbols))?;
-        let columns = job.part.columns();
+            data.contain(|| Definitions::missing(&transaction, &index, *series, *symbols))?;
+        let columns = part.columns();
         let metrics: Vec<u32> = columns
             .iter()
             .map(|column| index.metric(column.series))
@@ -49,7 +50,7 @@ pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
         (definitions, metrics)
     };
     drop(transaction);
-    let windows = build(&job.part, &metrics, job.seq, shared.clock.now());
+    let windows = build(part, &metrics, *seq, shared.clock.now());
     let bytes = windows
         .iter()
         .flat_map(|(_, blocks)| blocks)
@@ -58,11 +59,13 @@ pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     shared.check_space(bytes)?;
     let manifest = shared.manifest();
     let revision = manifest.revision + 1;
-    let records = job.part.records();
+    let records = part.records();
+    let forgotten = part.forgotten();
     let sealed = Sealed {
-        seq: job.seq,
+        seq: *seq,
         windows,
         definitions,
+        forgotten: &forgotten,
         records: &records,
     };
     let written = data.write(|transaction| data::write_seal(transaction, &sealed, revision));
@@ -73,7 +76,7 @@ pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
             Ok(())
         }
         Err(error) => {
-            if upkeep::reopen(shared)? >= job.seq {
+            if upkeep::reopen(shared)? >= *seq {
                 Ok(())
             } else {
                 Err(error)

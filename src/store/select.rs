@@ -3,6 +3,9 @@
 //! Whoever drives it does so in the order of precedence, oldest generation first: of two samples for
 //! one timestamp the one that came first stays. Every block is checked before a value is taken from it.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use redb::ReadTransaction;
 
 use super::Error;
@@ -12,8 +15,9 @@ use super::column::{MergedColumn, visible, within};
 use super::data::{self, Blocks};
 use super::deletion::HiddenSeries;
 use super::handle::Handle;
-use super::live::Slot;
-use super::manifest::WindowRow;
+use super::live::{Live, Slot};
+use super::manifest::{BlockRow, WindowRow};
+use super::outline::{Outline, Outlines, Presence};
 use crate::model::{SeriesId, TimeRange, Timestamp};
 
 /// Series of the head that are read before writers get their turn.
@@ -51,53 +55,194 @@ impl<'a> OpenBlocks<'a> {
         wanted: &[Wanted],
         mut visit: impl FnMut(usize, ChunkView<'_>) -> Result<(), Fault>,
     ) -> Result<(), Error> {
+        for (block, positions) in blocks_of(row, wanted) {
+            self.chunks(row, block, wanted, positions, &mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// Finds those of the wanted series that have a sample in a range which nothing hides. Mostly no
+    /// block needs to be read for it.
+    pub(crate) fn each_present(
+        &mut self,
+        row: &WindowRow,
+        wanted: &[Wanted],
+        (range, hidden): (TimeRange, &HiddenSeries<'_>),
+        outlines: &Outliner<'_>,
+        found: &mut Found,
+    ) -> Result<(), Error> {
+        for (block, positions) in blocks_of(row, wanted) {
+            let is_wanted = |wanted: &Wanted| !found.has(wanted);
+            if !wanted[positions.clone()].iter().any(is_wanted) {
+                continue;
+            }
+            let presence = if hidden.touches(block.first, block.last) {
+                None
+            } else {
+                let outline = self.outline(row, block, outlines)?;
+                Some((outline.presence(range), outline))
+            };
+            match presence {
+                Some((Presence::None, _)) => {}
+                Some((Presence::All, outline)) => {
+                    for wanted in &wanted[positions] {
+                        if !found.has(wanted) && !outline.lacks(wanted.series) {
+                            found.add(wanted);
+                        }
+                    }
+                }
+                None | Some((Presence::Unknown, _)) => {
+                    self.chunks(row, block, wanted, positions, &mut |position, chunk| {
+                        let wanted = &wanted[position];
+                        if !found.has(wanted)
+                            && chunk.has_sample(range, &hidden.ranges(wanted.series))?
+                        {
+                            found.add(wanted);
+                        }
+                        Ok(())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of a block; it is read once for it.
+    pub(crate) fn outline(
+        &mut self,
+        row: &WindowRow,
+        block: &BlockRow,
+        outlines: &Outliner<'_>,
+    ) -> Result<Arc<Outline>, Error> {
+        if let Some(outline) = outlines.outlines.get(block.checksum) {
+            return Ok(outline);
+        }
+        let index = outlines.live.index();
+        let known = index.of_metric(block.metric, block.first, block.last);
+        drop(index);
+        let key = row.block_key(block);
+        let guard = self.data.contain(|| data::block(&self.blocks, &key))?;
+        let bytes = guard.value();
+        let outline = self
+            .reader
+            .open(bytes, &key, block.checksum)
+            .and_then(|()| Outline::of(&mut self.reader, bytes, &known))
+            .map_err(|error| self.data.corrupt(format!("block {key:?}: {error}")))?;
+        Ok(outlines.outlines.insert(block.checksum, outline))
+    }
+
+    /// Visits the chunks that a block has of the wanted series at some positions.
+    fn chunks(
+        &mut self,
+        row: &WindowRow,
+        block: &BlockRow,
+        wanted: &[Wanted],
+        positions: Range<usize>,
+        visit: &mut impl FnMut(usize, ChunkView<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Error> {
         let data = self.data;
-        let mut position = 0;
+        let key = row.block_key(block);
+        let guard = data.contain(|| data::block(&self.blocks, &key))?;
+        let bytes = guard.value();
+        let fault = |fault| match fault {
+            Fault::Malformed(error) => data.corrupt(format!("block {key:?}: {error}")),
+            Fault::Error(error) => error,
+        };
+        self.reader
+            .open(bytes, &key, block.checksum)
+            .map_err(|error| fault(Fault::Malformed(error)))?;
+        for position in positions {
+            for chunk in self.reader.chunks_of(wanted[position].series) {
+                let reader = &mut self.reader;
+                let view = ChunkView {
+                    reader,
+                    bytes,
+                    chunk,
+                };
+                visit(position, view).map_err(fault)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The blocks of a window that may hold wanted series, each with the positions of those.
+pub(crate) fn blocks_of<'a>(
+    row: &'a WindowRow,
+    wanted: &'a [Wanted],
+) -> impl Iterator<Item = (&'a BlockRow, Range<usize>)> {
+    let mut position = 0;
+    std::iter::from_fn(move || {
         while let Some(next) = wanted.get(position) {
             // The first block that does not end before the series.
             let at = row
                 .blocks
                 .partition_point(|block| (block.metric, block.last) < (next.metric, next.series));
-            let Some(block) = row.blocks.get(at) else {
-                break;
-            };
-            let first = (block.metric, block.first);
-            if first > (next.metric, next.series) {
-                let skip = wanted[position..]
-                    .partition_point(|wanted| (wanted.metric, wanted.series) < first);
-                position += skip;
-                continue;
-            }
-            let key = row.block_key(block);
-            let guard = data.contain(|| data::block(&self.blocks, &key))?;
-            let bytes = guard.value();
-            let fault = |fault| match fault {
-                Fault::Malformed(error) => data.corrupt(format!("block {key:?}: {error}")),
-                Fault::Error(error) => error,
-            };
-            self.reader
-                .open(bytes, &key, block.checksum)
-                .map_err(|error| fault(Fault::Malformed(error)))?;
-            let last = (block.metric, block.last);
-            while let Some(next) = wanted.get(position)
-                && (next.metric, next.series) <= last
-            {
-                for chunk in self.reader.chunks_of(next.series) {
-                    let reader = &mut self.reader;
-                    visit(
-                        position,
-                        ChunkView {
-                            reader,
-                            bytes,
-                            chunk,
-                        },
-                    )
-                    .map_err(fault)?;
-                }
-                position += 1;
+            let block = row.blocks.get(at)?;
+            let rest = &wanted[position..];
+            let (first, last) = ((block.metric, block.first), (block.metric, block.last));
+            let skip = rest.partition_point(|wanted| (wanted.metric, wanted.series) < first);
+            let end = rest.partition_point(|wanted| (wanted.metric, wanted.series) <= last);
+            let positions = position + skip..position + end;
+            position += end;
+            if !positions.is_empty() {
+                return Some((block, positions));
             }
         }
-        Ok(())
+        None
+    })
+}
+
+/// Where outlines are remembered, and the index by which they are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outliner<'a> {
+    pub(crate) outlines: &'a Outlines,
+    pub(crate) live: &'a Live,
+}
+
+/// Series that were found to be present, one of each group.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    list: Vec<Wanted>,
+    groups: Bits,
+}
+
+impl Found {
+    /// Whether a series of the same group was found.
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+        self.groups.has(wanted.group)
+    }
+
+    pub(crate) fn add(&mut self, wanted: &Wanted) {
+        if self.groups.insert(wanted.group) {
+            self.list.push(*wanted);
+        }
+    }
+
+    pub(crate) fn into_list(self) -> Vec<Wanted> {
+        self.list
+    }
+}
+
+/// A set of numbers that are not much larger than they are many.
+#[derive(Debug, Default)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn has(&self, number: u32) -> bool {
+        let word = self.0.get(number as usize / 64);
+        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    /// Puts a number in; whether it was not there.
+    pub(crate) fn insert(&mut self, number: u32) -> bool {
+        let at = number as usize / 64;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        let is_new = self.0[at] >> (number % 64) & 1 == 0;
+        self.0[at] |= 1 << (number % 64);
+        is_new
     }
 }
 

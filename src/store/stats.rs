@@ -17,7 +17,7 @@ use crate::model::{TimeRange, Timestamp};
 /// The store at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Series that are defined, with samples or without.
+    /// Series that are defined; one without samples is forgotten in time.
     pub series: u64,
     pub new_series: NewSeries,
     /// Samples that are not in blocks yet.
@@ -100,7 +100,10 @@ impl Reader {
         let shared = &self.shared;
         let live = shared.live();
         let manifest = shared.manifest();
-        let series = live.index().len() as u64;
+        let (series, defined) = {
+            let index = live.index();
+            (index.count() as u64, index.next_id().into())
+        };
         let windows: BTreeSet<_> = manifest.rows.iter().map(|row| row.window).collect();
         Ok(Stats {
             series,
@@ -108,7 +111,7 @@ impl Reader {
                 .growth
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .note(shared.clock.monotonic(), series),
+                .note(shared.clock.monotonic(), defined),
             head_samples: live.samples(),
             head_bytes: live.bytes(),
             sealed_samples: manifest.samples(),
@@ -189,7 +192,7 @@ impl Reader {
         }
         let index = live.index();
         IndexStats {
-            series: index.len() as u64,
+            series: index.count() as u64,
             blocks: manifest.blocks(),
             span,
             cardinality: index.cardinality(limit),

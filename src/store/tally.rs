@@ -99,7 +99,7 @@ impl Tally {
             Kind::Seal => self.seals.add(took),
             Kind::Merge => self.merges.add(took),
             Kind::Rewrite => self.rewrites.add(took),
-            Kind::Retain | Kind::Reopen => {}
+            Kind::Retain | Kind::FindUnused | Kind::Reopen => {}
         }
     }
 

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk;
 mod failure;
+mod forget;
 mod model;
 mod operations;
 mod upkeep;

@@ -1,5 +1,5 @@
-//! The thread that writes the data file: it seals, drops what is past the retention, merges, and
-//! writes the file anew when too much of it is dead.
+//! The thread that writes the data file: it seals, drops what is past the retention, merges, looks for
+//! series that nothing is left of, and writes the file anew when too much of it is dead.
 //!
 //! One job at a time, as the writer asks for them. After an error of a commit only the file itself can
 //! tell what became of it: it is opened again, and the writer asks again.
@@ -13,7 +13,7 @@ use super::handle::panic_text;
 use super::merge::{Merger, Plan};
 use super::queue::Request;
 use super::seal::{SealJob, seal};
-use super::{Error, Shared};
+use super::{Error, Shared, forget};
 use crate::model::Timestamp;
 
 /// What the thread is asked to do.
@@ -28,6 +28,8 @@ pub(crate) enum Job {
         deletions: Deletions,
         applied: u64,
     },
+    /// Look for series without samples, and have the writer forget them.
+    FindUnused,
     /// Write the data file anew without what is dead in it.
     Rewrite,
     /// Open the data file again after an error.
@@ -46,6 +48,7 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
                 deletions,
                 applied,
             } => merge(shared, plan, deletions, *applied),
+            Job::FindUnused => find_unused(shared),
             Job::Rewrite => rewrite(shared),
             Job::Reopen => reopen(shared).map(|_applied| ()),
         }));
@@ -73,6 +76,7 @@ pub(crate) enum Kind {
     Seal,
     Retain,
     Merge,
+    FindUnused,
     Rewrite,
     Reopen,
 }
@@ -83,6 +87,7 @@ impl Kind {
             Self::Seal => "seal",
             Self::Retain => "retention",
             Self::Merge => "merge",
+            Self::FindUnused => "search for series without samples",
             Self::Rewrite => "rewrite",
             Self::Reopen => "reopen",
         }
@@ -95,6 +100,7 @@ impl Job {
             Self::Seal(_) => Kind::Seal,
             Self::Retain(_) => Kind::Retain,
             Self::Merge { .. } => Kind::Merge,
+            Self::FindUnused => Kind::FindUnused,
             Self::Rewrite => Kind::Rewrite,
             Self::Reopen => Kind::Reopen,
         }
@@ -145,6 +151,20 @@ fn merge(shared: &Shared, plan: &Plan, deletions: &Deletions, applied: u64) -> R
     };
     shared.check_space(change.insert_bytes())?;
     commit(shared, change)
+}
+
+/// Proposes series to the writer, which has its answer before that to the job: nothing is sealed in
+/// between.
+fn find_unused(shared: &Shared) -> Result<(), Error> {
+    let unused = forget::unused(shared)?;
+    if unused.is_empty() {
+        return Ok(());
+    }
+    match shared.queue.post(Request::Forget(unused)) {
+        // Whoever is closing has no time for it.
+        Err(Error::Closed) => Ok(()),
+        posted => posted,
+    }
 }
 
 /// Writes the data file anew.

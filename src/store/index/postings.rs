@@ -1,4 +1,4 @@
-//! Rising lists of series ids: union and intersection.
+//! Rising lists of series ids: union, intersection and difference.
 
 pub(super) fn total(lists: &[&[u32]]) -> usize {
     lists.iter().map(|list| list.len()).sum()
@@ -20,6 +20,18 @@ pub(super) fn intersect(kept: &mut Vec<u32>, list: &[u32]) {
         *kept = common;
     } else {
         *kept = common(kept, list);
+    }
+}
+
+/// Takes out of a list what is in another.
+pub(super) fn subtract(list: &mut Vec<u32>, gone: &[u32]) {
+    let mut gone = gone.iter().copied().peekable();
+    list.retain(|&id| {
+        while gone.next_if(|&next| next < id).is_some() {}
+        gone.peek() != Some(&id)
+    });
+    if list.capacity() > 2 * list.len() {
+        list.shrink_to_fit();
     }
 }
 
@@ -53,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intersection_is_that_of_the_sets(
+        fn lists_are_sets(
             left in prop::collection::btree_set(0u32..400, 0..60),
             right in prop::collection::btree_set(0u32..400, 0..300),
         ) {
@@ -64,6 +76,10 @@ mod tests {
             prop_assert_eq!(&kept, &expected);
             let mut kept = list(&right);
             intersect(&mut kept, &list(&left));
+            prop_assert_eq!(kept, expected);
+            let expected: Vec<u32> = left.difference(&right).copied().collect();
+            let mut kept = list(&left);
+            subtract(&mut kept, &list(&right));
             prop_assert_eq!(kept, expected);
         }
     }

@@ -17,6 +17,7 @@ const START_MS: i64 = 1_700_000_000_000;
 const BATCHES: u64 = 2000;
 const POINTS: usize = 2000;
 const SERIES: u64 = 7;
+const ROUNDS: u64 = 8;
 const MINUTE_MS: i64 = 60_000;
 /// Shorter than the run, so that its first samples go.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
@@ -49,9 +50,18 @@ fn at_ms(batch: u64) -> i64 {
     START_MS + batch as i64 * MINUTE_MS - late_ms
 }
 
+/// The round that a batch belongs to: its series are its own, and come again after the last one.
+fn round(batch: u64) -> u64 {
+    batch / 50 % ROUNDS
+}
+
 fn sample(batch: u64) -> (Labels, Sample) {
     let metric = ["even", "odd"][(batch % SERIES % 2) as usize];
-    let labels = Labels::of(metric, &[("series", &(batch % SERIES).to_string())]);
+    let pairs = [
+        ("round", &*round(batch).to_string()),
+        ("series", &*(batch % SERIES).to_string()),
+    ];
+    let labels = Labels::of(metric, &pairs);
     (
         labels,
         Sample::new(Timestamp::from_ms(at_ms(batch)), batch as f64 / 8.0),
@@ -67,10 +77,15 @@ fn batch(stored: u64) -> Batch {
     batch
 }
 
-/// The deletion that follows a batch, if one does: of a series, some way back.
+/// The deletion that follows a batch, if one does: of a series, some way back, or of all that there is
+/// of a round, whose series are forgotten then.
 fn deletion(batch: u64) -> Option<(Matcher, TimeRange)> {
     if batch % 60 != 40 {
         return None;
+    }
+    if batch % 120 == 40 {
+        let half = (round(batch) + ROUNDS / 2) % ROUNDS;
+        return Some((Matcher::equal("round", half.to_string()), TimeRange::ALL));
     }
     let series = (batch / 60 % SERIES).to_string();
     let start = Timestamp::from_ms(START_MS + (batch as i64 - 35) * MINUTE_MS);
@@ -91,7 +106,9 @@ fn expected(stored: u64, deleted: u64, cutoff: Timestamp) -> BTreeSet<(String, i
     let is_deleted = |index: u64, labels: &Labels, at: Timestamp| {
         let done = index..deleted.min(stored);
         DELETIONS.iter().any(|(after, matcher, range)| {
-            done.contains(after) && range.contains(at) && matcher.matches(labels.value("series"))
+            done.contains(after)
+                && range.contains(at)
+                && matcher.matches(labels.value(&matcher.name))
         })
     };
     (0..stored)
@@ -163,6 +180,11 @@ fn workload(disk: &Disk) {
             store.settle().unwrap();
         }
     }
+    let defined = u64::from(store.shared.live().index().next_id());
+    assert!(
+        defined > 2 * SERIES * ROUNDS,
+        "{defined} series: they were not forgotten and defined again"
+    );
 }
 
 /// What is on the disk at a point, and what was acknowledged by then.

@@ -1,6 +1,6 @@
 //! Random operations against a `BTreeMap`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -17,6 +17,8 @@ enum Operation {
     Append(Vec<(u8, i64, f64)>),
     /// Of one series, or of one metric's.
     Delete(Option<u8>, i64, i64),
+    /// All of a series, which is then forgotten in time.
+    Remove(u8),
     Record(u8, Option<u8>),
     Seal,
     Settle,
@@ -48,6 +50,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         2 => deletion.prop_map(|(series, left, right)| {
             Operation::Delete(series, left.min(right), left.max(right))
         }),
+        2 => (0u8..6).prop_map(Operation::Remove),
         1 => Just(Operation::Settle),
         3 => (0u8..5, any::<Option<u8>>()).prop_map(|(key, value)| Operation::Record(key, value)),
         2 => Just(Operation::Seal),
@@ -78,6 +81,20 @@ impl Model {
     fn keep(&mut self, labels: Labels, at: i64, value: f64) {
         let column = self.samples.entry(labels).or_default();
         column.entry(at).or_insert(value.to_bits());
+    }
+
+    fn delete(&mut self, matcher: &Matcher, range: TimeRange) {
+        for (labels, samples) in &mut self.samples {
+            if matcher.matches(labels.value(&matcher.name)) {
+                samples.retain(|&at, _| !range.contains(Timestamp::from_ms(at)));
+            }
+        }
+    }
+
+    /// How many series have samples.
+    fn series(&self) -> usize {
+        let columns = self.samples.values();
+        columns.filter(|column| !column.is_empty()).count()
     }
 }
 
@@ -113,6 +130,12 @@ fn check(store: &Store, model: &Model, range: TimeRange) {
     assert_eq!(read(&[]), expected);
     let series = snapshot.series(&[], range).unwrap();
     assert_eq!(series, expected.keys().cloned().collect::<Vec<_>>());
+    let values = snapshot.label_values("series", &[], range).unwrap();
+    let expected_values: BTreeSet<_> = expected
+        .keys()
+        .map(|labels| labels.value("series"))
+        .collect();
+    assert!(values.iter().eq(expected_values), "{values:?}");
     let even: BTreeMap<_, _> = expected
         .into_iter()
         .filter(|(labels, _)| labels.metric() == "even")
@@ -173,11 +196,13 @@ proptest! {
                     let range =
                         TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap();
                     block_on(store.writer().delete(vec![vec![matcher.clone()]], range)).unwrap();
-                    for (labels, samples) in &mut model.samples {
-                        if matcher.matches(labels.value(&matcher.name)) {
-                            samples.retain(|at, _| !(start..=end).contains(at));
-                        }
-                    }
+                    model.delete(&matcher, range);
+                }
+                Operation::Remove(series) => {
+                    let matcher = Matcher::equal("series", series.to_string());
+                    let selector = vec![vec![matcher.clone()]];
+                    block_on(store.writer().delete(selector, TimeRange::ALL)).unwrap();
+                    model.delete(&matcher, TimeRange::ALL);
                 }
                 Operation::Settle => store.settle().unwrap(),
                 Operation::Record(key, value) => {
@@ -201,6 +226,20 @@ proptest! {
         }
         check(&store, &model, TimeRange::ALL);
         let (start, end) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
-        check(&store, &model, TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap());
+        let bounds = TimeRange::new(Timestamp::from_ms(start), Timestamp::from_ms(end)).unwrap();
+        check(&store, &model, bounds);
+        // Sealed, so that every series lies in blocks or nowhere.
+        store.seal().unwrap();
+        check(&store, &model, bounds);
+        store.settle().unwrap();
+        prop_assert_eq!(store.shared.live().index().count(), model.series());
+        store.close().unwrap();
+        let store = open();
+        prop_assert_eq!(store.shared.live().index().count(), model.series());
+        check(&store, &model, bounds);
+        drop(store);
+        let verified = verify::verify_on(disk, &mut |_, _| ()).unwrap();
+        prop_assert_eq!(verified.faults, []);
+        prop_assert_eq!(verified.series, model.series() as u64);
     }
 }

@@ -155,7 +155,7 @@ impl Reader<'_> {
             {
                 return Err(Malformed("holds a series of another metric"));
             }
-            if id.0 as usize >= self.names.len() {
+            if !self.names.has(id) {
                 return Err(Malformed("holds a series that is not defined"));
             }
             let span = self.open.span(chunk);

@@ -1,6 +1,6 @@
 //! Symbols and series, as far as they can be read: what places are named by.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -18,30 +18,32 @@ use crate::model::{Labels, METRIC_NAME, SeriesId};
 #[derive(Debug, Default)]
 pub(super) struct Names {
     symbols: Vec<Option<Arc<str>>>,
-    series: Vec<Option<Vec<(u32, u32)>>>,
+    /// By id, as far as they are not forgotten.
+    series: HashMap<u32, Option<Vec<(u32, u32)>>>,
     /// Series that rows of the write-ahead file define.
-    defined: Vec<Labels>,
+    defined: HashMap<u32, Labels>,
+    next: u32,
 }
 
 impl Names {
-    /// How many series there are; the next series' id.
-    pub(super) fn len(&self) -> usize {
-        self.series.len() + self.defined.len()
+    /// Whether a series is defined.
+    pub(super) fn has(&self, series: SeriesId) -> bool {
+        self.series.contains_key(&series.0) || self.defined.contains_key(&series.0)
     }
 
     /// Takes a definition of the write-ahead file; false when it is out of sequence.
     pub(super) fn define(&mut self, series: SeriesId, labels: &Labels) -> bool {
-        let at = series.0 as usize;
-        if at == self.len() {
-            self.defined.push(labels.clone());
-            return true;
+        if series.0 != self.next {
+            return false;
         }
-        // A seal may have written more definitions than samples.
-        match self.series.get(at) {
-            Some(Some(_)) => self.labels(series) == shown(&pairs_of(labels)),
-            Some(None) => true,
-            None => self.defined.get(at - self.series.len()) == Some(labels),
-        }
+        self.defined.insert(series.0, labels.clone());
+        self.next += 1;
+        true
+    }
+
+    /// Takes out a series that the write-ahead file forgets; false when it is not there.
+    pub(super) fn forget(&mut self, series: SeriesId) -> bool {
+        self.series.remove(&series.0).is_some() || self.defined.remove(&series.0).is_some()
     }
 
     pub(super) fn metric(&self, metric: u32) -> String {
@@ -54,7 +56,7 @@ impl Names {
 
     /// The metric that a series belongs to, when it is known.
     pub(super) fn metric_of(&self, series: SeriesId) -> Option<u32> {
-        let pairs = self.series.get(series.0 as usize)?.as_ref()?;
+        let pairs = self.series.get(&series.0)?.as_ref()?;
         let is_metric = |name: u32| {
             self.symbols
                 .get(name as usize)?
@@ -71,22 +73,18 @@ impl Names {
 
     /// A series as people write it, or its number.
     pub(super) fn labels(&self, series: SeriesId) -> String {
-        let at = series.0 as usize;
-        if let Some(labels) = at
-            .checked_sub(self.series.len())
-            .and_then(|at| self.defined.get(at))
-        {
+        if let Some(labels) = self.defined.get(&series.0) {
             return shown(&pairs_of(labels));
         }
         let symbol = |number: u32| self.symbols.get(number as usize)?.as_deref();
-        let pairs: Option<Vec<(&str, &str)>> = match self.series.get(at) {
+        let pairs: Option<Vec<(&str, &str)>> = match self.series.get(&series.0) {
             Some(Some(pairs)) => pairs
                 .iter()
                 .map(|&(name, value)| Some((symbol(name)?, symbol(value)?)))
                 .collect(),
             _ => None,
         };
-        pairs.map_or_else(|| format!("series {at}"), |pairs| shown(&pairs))
+        pairs.map_or_else(|| format!("series {}", series.0), |pairs| shown(&pairs))
     }
 }
 
@@ -142,6 +140,13 @@ impl Verified {
         });
         self.counted(data, "symbols", count);
         let symbols = names.symbols.len();
+        let next = data.contain(|| data::next_series(transaction));
+        if let Err(error) = &next {
+            self.error(data, "table \"meta\"", error);
+        }
+        // When it cannot be told, no id is out of sequence.
+        let next = next.ok();
+        names.next = next.unwrap_or(0);
         let series = &mut names.series;
         let count = each_row(data, transaction, data::SERIES, |id: u32, value| {
             let place = format!("series {id}");
@@ -151,13 +156,10 @@ impl Verified {
             if let Err(error) = decoded {
                 faults.push((place.clone(), malformed(error)));
             }
-            if id as usize != series.len() {
-                faults.push((
-                    place,
-                    format!("is out of sequence: {} comes next", series.len()),
-                ));
+            if let Some(next) = next.filter(|&next| id >= next) {
+                faults.push((place, format!("is out of sequence: {next} comes next")));
             }
-            series.push(decoded.is_ok().then_some(pairs));
+            series.insert(id, decoded.is_ok().then_some(pairs));
         });
         self.series = self.counted(data, "series", count);
         for (place, detail) in faults {
