@@ -64,7 +64,7 @@ pub fn serve(config: Config, source: Option<PathBuf>, screen: Screen) -> anyhow:
     runtime()?.block_on(async {
         let shutdown = Shutdown::default();
         let hangup = signals::watch(&shutdown)?;
-        let appliance = Appliance::start(config, shutdown.clone(), |_| Ok(()))?;
+        let appliance = Appliance::start(config, shutdown.clone(), source.as_deref(), |_| Ok(()))?;
         appliance.reload_on(hangup, source);
         let shown = appliance.show(screen).await;
         appliance.stop().await?;
@@ -98,8 +98,10 @@ impl Appliance {
     fn start(
         config: Config,
         shutdown: Shutdown,
+        source: Option<&Path>,
         prologue: impl FnOnce(&Store) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        let settings = config.settings(source);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         // Bound before anything is opened, so that a taken address costs nothing; it listens last.
         let server = &config.server;
@@ -179,6 +181,9 @@ impl Appliance {
             watches: Arc::new(watches),
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
+            // Nothing is scraped.
+            targets: Arc::new(Vec::new),
+            settings: Arc::new(settings),
         });
         let listener = socket
             .listen(1024)

@@ -6,12 +6,13 @@
 
 mod environment;
 mod error;
+mod shown;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 
@@ -21,7 +22,7 @@ use crate::net::tls::IdentityFiles;
 use crate::{detect, http, migration, promql, store};
 
 /// Everything an operator may set, with its defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
@@ -35,7 +36,7 @@ pub struct Config {
 }
 
 /// `[server]`: where the API listens and where the data lives.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     pub listen: SocketAddr,
@@ -79,7 +80,7 @@ impl Server {
 }
 
 /// `[store]`: how much is kept and what it may cost.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// Samples older than this are refused and dropped; 0 keeps everything, also 1970.
@@ -116,7 +117,7 @@ impl Store {
 }
 
 /// `[query]`: what one PromQL query may cost.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     #[serde(with = "unit::duration_text")]

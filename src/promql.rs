@@ -24,6 +24,7 @@ mod parse;
 mod plan;
 mod select;
 mod statistic;
+mod tree;
 mod value;
 mod window;
 
@@ -31,7 +32,7 @@ mod window;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 pub use error::{Error, ErrorKind, Exceeded};
@@ -53,6 +54,8 @@ pub struct QueryOptions {
     pub lookback: Option<Duration>,
     /// Set from outside to stop the query.
     pub cancel: Option<Arc<AtomicBool>>,
+    /// Where the samples that it reads are counted.
+    pub samples_read: Option<Arc<AtomicUsize>>,
 }
 
 /// The steps of a range query: `start`, `start + step`, ... up to and including `end`.
@@ -216,6 +219,21 @@ impl Engine {
         })
     }
 
+    /// How far back a selector of instants looks unless a query says otherwise.
+    pub fn lookback(&self) -> Duration {
+        self.limits.lookback
+    }
+
+    /// The syntax tree of a query, in the shape of Prometheus' `parse_query`.
+    pub fn tree(&self, query: &str) -> Result<serde_json::Value, Error> {
+        self.on_a_fitting_stack(query, || tree::tree(query))
+    }
+
+    /// A query in the canonical form, split over lines where it is long.
+    pub fn format(&self, query: &str) -> Result<String, Error> {
+        self.on_a_fitting_stack(query, || tree::format(query))
+    }
+
     fn run(
         &self,
         plan: &Plan,
@@ -268,11 +286,11 @@ impl Engine {
 
     /// Checks the text's size and nesting, then runs `work` where the stack suffices for it: the
     /// parser, the plan and the evaluation all recurse as deep as the query is nested.
-    fn on_a_fitting_stack(
+    fn on_a_fitting_stack<T: Send>(
         &self,
         query: &str,
-        work: impl FnOnce() -> Result<Answer, Error> + Send,
-    ) -> Result<Answer, Error> {
+        work: impl FnOnce() -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
         let depth = check_text(query, &self.limits)?;
         if depth <= DEPTH_ON_CALLER {
             return work();

@@ -86,7 +86,7 @@ async fn play_events(
         broker.create_topic(topic, 1)?;
     }
     let mut events = read(files);
-    let appliance = Appliance::start(config, shutdown.clone(), |store| {
+    let appliance = Appliance::start(config, shutdown.clone(), None, |store| {
         claim(store, fingerprint)?;
         play_counted(&broker, &mut events, &store.reader())
     })?;
@@ -245,7 +245,7 @@ async fn play_story(mut config: Config, screen: Screen, shutdown: Shutdown) -> a
     config.migrations = migrations(&history);
     config.anomaly.every = Duration::from_secs(1);
     let migrations = config.migrations.clone();
-    let appliance = Appliance::start(config, shutdown.clone(), |store| {
+    let appliance = Appliance::start(config, shutdown.clone(), None, |store| {
         write_history(store, history, &migrations, clock.now())
     })?;
     let stage = Stage {

@@ -15,6 +15,8 @@ const POINTS_PER_PIECE: usize = 256;
 /// Writes an [`Answer`].
 pub(super) struct AnswerPieces {
     answer: Answer,
+    /// What the query cost, as JSON, where that was asked for.
+    stats: Option<String>,
     at: Position,
 }
 
@@ -31,9 +33,10 @@ enum Position {
 }
 
 impl AnswerPieces {
-    pub(super) fn new(answer: Answer) -> Self {
+    pub(super) fn new(answer: Answer, stats: Option<String>) -> Self {
         Self {
             answer,
+            stats,
             at: Position::Head,
         }
     }
@@ -95,6 +98,10 @@ impl AnswerPieces {
     fn write_tail(&self, out: &mut Vec<u8>) {
         if matches!(self.answer.value, Value::Vector(_) | Value::Matrix(_)) {
             out.push(b']');
+        }
+        if let Some(stats) = &self.stats {
+            out.extend(br#","stats":"#);
+            out.extend(stats.as_bytes());
         }
         out.push(b'}');
         json::end(out, &self.answer.warnings, &self.answer.infos);
@@ -227,7 +234,7 @@ mod tests {
     }
 
     fn written_answer(answer: Answer) -> String {
-        let mut pieces = AnswerPieces::new(answer);
+        let mut pieces = AnswerPieces::new(answer, None);
         let mut out = Vec::new();
         while pieces.write_next(&mut out) {}
         String::from_utf8(out).unwrap()

@@ -95,7 +95,7 @@ impl ApiError {
     }
 
     /// An error of the layer below with everything that caused it.
-    fn caused(kind: Kind, error: &dyn StdError) -> Self {
+    pub(super) fn caused(kind: Kind, error: &dyn StdError) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

@@ -235,13 +235,13 @@ fn put_name(out: &mut Vec<u8>, name: &str, is_plain: impl Fn(&str) -> bool) {
     }
 }
 
-fn put_quoted(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     put_escaped(out, text);
     out.push(b'"');
 }
 
-fn put_escaped(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_escaped(out: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -252,19 +252,19 @@ fn put_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn is_metric_name(name: &str) -> bool {
+pub(super) fn is_metric_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':';
     bytes.next().is_some_and(is_letter)
         && bytes.all(|byte| is_letter(byte) || byte.is_ascii_digit())
 }
 
-fn is_label_name(name: &str) -> bool {
+pub(super) fn is_label_name(name: &str) -> bool {
     is_metric_name(name) && !name.contains(':')
 }
 
 /// The shortest text that reads as the same float.
-fn put_value(out: &mut Vec<u8>, value: f64) {
+pub(super) fn put_value(out: &mut Vec<u8>, value: f64) {
     let magnitude = value.abs();
     let written = if value.is_nan() {
         write!(out, "NaN")

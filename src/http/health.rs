@@ -5,16 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use crate::telemetry::health::State as PartState;
 
 use super::json;
 use super::router::Api;
 use super::wire;
-
-/// The Prometheus version whose API we answer; clients choose their requests by it.
-const PROMETHEUS_VERSION: &str = "3.8.0";
 
 /// The text format of Prometheus.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,31 +45,6 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         api.state.metrics.render(),
     )
         .into_response()
-}
-
-/// Without a list of `features`: with one, Grafana takes the server for Mimir.
-pub(super) async fn buildinfo() -> Response {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct BuildInfo {
-        version: &'static str,
-        revision: &'static str,
-        branch: &'static str,
-        build_user: &'static str,
-        build_date: &'static str,
-        go_version: &'static str,
-        #[serde(rename = "application_version")]
-        application_version: &'static str,
-    }
-    json::success(&BuildInfo {
-        version: PROMETHEUS_VERSION,
-        revision: "",
-        branch: "",
-        build_user: "",
-        build_date: "",
-        go_version: "",
-        application_version: env!("CARGO_PKG_VERSION"),
-    })
 }
 
 pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {

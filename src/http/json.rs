@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::model::Labels;
 
+use super::router::Held;
+
 /// Writes an answer bit by bit.
 pub(super) trait Pieces: Send + Unpin + 'static {
     /// Appends the next piece, some kilobytes at most; false when the answer is complete.
@@ -24,8 +26,8 @@ pub(super) trait Pieces: Send + Unpin + 'static {
 /// Bytes gathered before they are handed to the connection.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// An answer of any size.
-pub(super) fn respond(mut pieces: impl Pieces) -> Response {
+/// An answer of any size, with its share of the memory for answers.
+pub(super) fn respond(mut pieces: impl Pieces, held: Option<Held>) -> Response {
     let mut first = Vec::new();
     let body = if fill(&mut pieces, &mut first) {
         Body::from(first)
@@ -33,6 +35,7 @@ pub(super) fn respond(mut pieces: impl Pieces) -> Response {
         Body::new(Streamed {
             first: Some(first),
             pieces: Some(pieces),
+            _held: held,
         })
     };
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
@@ -95,6 +98,7 @@ fn fill(pieces: &mut impl Pieces, chunk: &mut Vec<u8>) -> bool {
 struct Streamed<P> {
     first: Option<Vec<u8>>,
     pieces: Option<P>,
+    _held: Option<Held>,
 }
 
 impl<P: Pieces> hyper::body::Body for Streamed<P> {
@@ -174,7 +178,7 @@ mod tests {
             let each = |at: usize| Labels::of("m", &[("at", at.to_string().as_str())]);
             (0..count).map(each).collect::<Vec<_>>()
         };
-        let small = respond(SeriesList::new(series(2), vec![]));
+        let small = respond(SeriesList::new(series(2), vec![]), None);
         assert_eq!(
             hyper::body::Body::size_hint(small.body()).exact(),
             Some(81),
@@ -184,7 +188,7 @@ mod tests {
             read(small).await,
             r#"{"status":"success","data":[{"__name__":"m","at":"0"},{"__name__":"m","at":"1"}]}"#
         );
-        let large = respond(SeriesList::new(series(10_000), vec!["cut".into()]));
+        let large = respond(SeriesList::new(series(10_000), vec!["cut".into()]), None);
         assert_eq!(hyper::body::Body::size_hint(large.body()).exact(), None);
         let text = read(large).await;
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -194,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_list_is_a_list() {
-        let response = respond(SeriesList::new(vec![], vec![]));
+        let response = respond(SeriesList::new(vec![], vec![]), None);
         assert_eq!(read(response).await, r#"{"status":"success","data":[]}"#);
     }
 }

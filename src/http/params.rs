@@ -3,6 +3,7 @@
 //! They are read as Prometheus reads them: a form's parameter comes before the query string's, an empty
 //! one counts as absent, times are seconds or RFC 3339, durations are seconds or PromQL's form.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,17 @@ impl Params {
         })
     }
 
+    /// The same of a parameter that has a default, in the words that Prometheus has for those.
+    pub(super) fn optional_time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        self.parsed(name, |text| {
+            parse_time(text).ok_or_else(|| {
+                format!(
+                    "Invalid time value for '{name}': cannot parse {text:?} to a valid timestamp"
+                )
+            })
+        })
+    }
+
     pub(super) fn required_time(&self, name: &str) -> Result<Timestamp, ApiError> {
         self.time(name)?
             .ok_or_else(|| ApiError::bad_param(name, "cannot parse \"\" to a valid timestamp"))
@@ -81,19 +93,58 @@ impl Params {
         })
     }
 
+    /// The distance of a range's points, more than nothing.
+    pub(super) fn step(&self) -> Result<Duration, ApiError> {
+        let text = self.get("step").unwrap_or_default();
+        let is_negative = text.parse::<f64>().is_ok_and(|seconds| seconds < 0.0);
+        let step = if is_negative {
+            Some(Duration::ZERO)
+        } else {
+            parse_step(text)
+        };
+        let why = match step {
+            None => format!("cannot parse {text:?} to a valid duration"),
+            Some(step) if step.as_millis() > 0 => return Ok(step),
+            Some(_) => "zero or negative query resolution step widths are not accepted. \
+                        Try a positive integer"
+                .to_owned(),
+        };
+        Err(ApiError::bad_param("step", why))
+    }
+
+    pub(super) fn lookback(&self) -> Result<Option<Duration>, ApiError> {
+        let Some(text) = self.get("lookback_delta") else {
+            return Ok(None);
+        };
+        parse_step(text).map(Some).ok_or_else(|| {
+            let message = format!(
+                "error parsing lookback delta duration: cannot parse {text:?} to a valid duration"
+            );
+            ApiError::new(Kind::BadData, message)
+        })
+    }
+
     /// A count of things to answer; 0 asks for all, as without the parameter.
     pub(super) fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
-        let limit = self.parsed(name, |text| {
-            text.parse::<usize>()
-                .map_err(|error| format!("{text:?} is not a count: {error}"))
+        let limit = self.parsed(name, |text| match text.parse::<i64>() {
+            Ok(limit) => {
+                usize::try_from(limit).map_err(|_negative| "limit must be non-negative".to_owned())
+            }
+            Err(error) => Err(format!(
+                "strconv.Atoi: parsing {text:?}: {}",
+                match error.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                }
+            )),
         })?;
         Ok(limit.filter(|limit| *limit > 0))
     }
 
     /// `start` to `end`, both included, all of time by default.
     pub(super) fn range(&self) -> Result<TimeRange, ApiError> {
-        let start = self.time("start")?.unwrap_or(Timestamp::MIN);
-        let end = self.time("end")?.unwrap_or(Timestamp::MAX);
+        let start = self.optional_time("start")?.unwrap_or(Timestamp::MIN);
+        let end = self.optional_time("end")?.unwrap_or(Timestamp::MAX);
         TimeRange::new(start, end).ok_or_else(|| {
             ApiError::bad_param("end", "end timestamp must not be before start time")
         })

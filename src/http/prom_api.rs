@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::model::{Labels, Matcher, MetricKind, MetricMetadata};
-use crate::promql::{Answer, Limits, QueryOptions, Steps, Value, parse_selector};
+use crate::model::{Column, Label, Labels, Matcher, MetricKind, MetricMetadata, Timestamp};
+use crate::promql::{self, Answer, Engine, Limits, QueryOptions, Steps, Value, parse_selector};
 
 use super::answer::AnswerPieces;
 use super::error::{ApiError, Kind};
@@ -25,63 +27,122 @@ const TRUNCATED: &str = "results truncated due to limit";
 
 pub(super) async fn query(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
     let at = params
-        .time("time")?
+        .optional_time("time")?
         .unwrap_or_else(|| api.state.clock.now());
-    let limit = params.limit("limit")?;
-    let (query, options) = query_options(&params)?;
-    let engine = api.state.engine.clone();
-    let answer = api
-        .read(move |cancel| {
-            let options = QueryOptions {
-                cancel: Some(cancel),
-                ..options
-            };
-            Ok(engine.instant(&query, at, &options)?)
-        })
-        .await?;
-    Ok(json::respond(AnswerPieces::new(truncated(answer, limit))))
+    evaluate(&api, &params, move |engine, query, options| {
+        engine.instant(query, at, options)
+    })
+    .await
 }
 
 pub(super) async fn query_range(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
-    let limit = params.limit("limit")?;
     let steps = steps(&params)?;
-    let (query, options) = query_options(&params)?;
+    evaluate(&api, &params, move |engine, query, options| {
+        engine.range(query, steps, options)
+    })
+    .await
+}
+
+/// Runs a query when its turn has come, and answers it with what else its parameters ask for.
+async fn evaluate(
+    api: &Api,
+    params: &Params,
+    answer: impl FnOnce(&Engine, &str, &QueryOptions) -> Result<Answer, promql::Error> + Send + 'static,
+) -> ApiResult {
+    let limit = params.limit("limit")?;
+    let (query, options) = query_options(params)?;
     let engine = api.state.engine.clone();
-    let answer = api
-        .read(move |cancel| {
-            let options = QueryOptions {
-                cancel: Some(cancel),
-                ..options
-            };
-            Ok(engine.range(&query, steps, &options)?)
-        })
-        .await?;
-    Ok(json::respond(AnswerPieces::new(truncated(answer, limit))))
+    let samples_read = params.get("stats").map(|_| Arc::default());
+    let counted = samples_read.clone();
+    let clock = api.state.clock.clone();
+    let asked_at = clock.monotonic();
+    let run = move |cancel: Arc<AtomicBool>| {
+        let begun_at = clock.monotonic();
+        let options = QueryOptions {
+            cancel: Some(cancel),
+            samples_read: counted,
+            ..options
+        };
+        let answer = truncated(answer(&engine, &query, &options)?, limit);
+        let evaluated = clock.monotonic().saturating_sub(begun_at);
+        Ok((answer, begun_at.saturating_sub(asked_at), evaluated))
+    };
+    let weigh = |(answer, ..): &(Answer, Duration, Duration)| bytes_of(&answer.value);
+    let ((answer, queued, evaluated), held) = api.read_to_send(run, weigh).await?;
+    let stats = samples_read.map(|samples| stats(&samples, queued, evaluated));
+    Ok(json::respond(AnswerPieces::new(answer, stats), held))
+}
+
+/// About what a value takes in memory. The texts of labels are the store's.
+fn bytes_of(value: &Value) -> usize {
+    let series = |labels: &Labels| size_of::<Column>() + (labels.len() + 1) * size_of::<Label>();
+    match value {
+        Value::Scalar(_) | Value::String { .. } => 0,
+        Value::Vector(samples) => samples.iter().map(|sample| series(&sample.labels)).sum(),
+        Value::Matrix(columns) => columns
+            .iter()
+            .map(|column| series(&column.labels) + column.values.len() * size_of::<(i64, f64)>())
+            .sum(),
+    }
+}
+
+/// What a query cost, in the shape of Prometheus' `stats`; what is not told apart here is 0.
+fn stats(samples: &AtomicUsize, queued: Duration, evaluated: Duration) -> String {
+    let samples = samples.load(Ordering::Relaxed);
+    let (queued, evaluated) = (queued.as_secs_f64(), evaluated.as_secs_f64());
+    serde_json::json!({
+        "timings": {
+            "evalTotalTime": evaluated,
+            "resultSortTime": 0.0,
+            "queryPreparationTime": 0.0,
+            "innerEvalTime": evaluated,
+            "execQueueTime": queued,
+            "execTotalTime": queued + evaluated,
+        },
+        "samples": {
+            "totalQueryableSamples": samples,
+            "samplesRead": samples,
+            "peakSamples": samples,
+        },
+    })
+    .to_string()
 }
 
 /// We keep no exemplars; Grafana asks once and takes an error for a broken data source.
-pub(super) async fn query_exemplars() -> Response {
-    json::success(&[(); 0])
+pub(super) async fn query_exemplars(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
+    let start = params.optional_time("start")?.unwrap_or(Timestamp::MIN);
+    let end = params.optional_time("end")?.unwrap_or(Timestamp::MAX);
+    if end < start {
+        let message = "end timestamp must not be before start timestamp";
+        return Err(ApiError::new(Kind::BadData, message));
+    }
+    let query = params.get("query").unwrap_or_default().to_owned();
+    let engine = api.state.engine.clone();
+    api.read(move |_| Ok(engine.format(&query)?)).await?;
+    Ok(json::success(&[(); 0]))
 }
 
 pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
     let selection = Selection::required(&params)?;
     let limit = selection.limit;
     let reader = api.state.reader.clone();
-    let mut series = api
-        .read(move |_| {
-            let snapshot = reader.snapshot()?;
-            let mut series: Vec<Labels> = Vec::new();
-            for matchers in &selection.selectors {
-                series.extend(snapshot.series(matchers, selection.range)?);
-            }
-            Ok(series)
-        })
-        .await?;
-    series.sort_unstable();
-    series.dedup();
-    let warnings = cut(&mut series, limit);
-    Ok(json::respond(SeriesList::new(series, warnings)))
+    let select = move |_: Arc<AtomicBool>| {
+        let snapshot = reader.snapshot()?;
+        let mut series: Vec<Labels> = Vec::new();
+        for matchers in &selection.selectors {
+            series.extend(snapshot.series(matchers, selection.range)?);
+        }
+        series.sort_unstable();
+        series.dedup();
+        let warnings = cut(&mut series, limit);
+        Ok((series, warnings))
+    };
+    let weigh = |(series, _): &(Vec<Labels>, Vec<String>)| {
+        let labels: usize = series.iter().map(|labels| labels.len() + 1).sum();
+        labels * size_of::<Label>()
+    };
+    let ((series, warnings), held) = api.read_to_send(select, weigh).await?;
+    Ok(json::respond(SeriesList::new(series, warnings), held))
 }
 
 pub(super) async fn labels(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
@@ -131,7 +192,18 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Api
         help: String,
         unit: String,
     }
-    let limit = params.limit("limit")?;
+    let number = |name: &str| match params.get(name).map(str::parse::<i64>) {
+        None => Ok(usize::MAX),
+        // A negative one limits nothing.
+        Some(Ok(limit)) => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
+        Some(Err(_)) => {
+            let message = format!("{name} must be a number");
+            Err(ApiError::new(Kind::BadData, message))
+        }
+    };
+    let limit = number("limit")?;
+    // There is one entry a metric.
+    let per_metric = number("limit_per_metric")?.min(1);
     let metric = params.get("metric").map(str::to_owned);
     let reader = api.state.reader.clone();
     let known: Vec<(String, MetricMetadata)> = api
@@ -141,7 +213,7 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Api
     let entries: BTreeMap<String, [Entry; 1]> = known
         .into_iter()
         .filter(|(name, _)| metric.as_ref().is_none_or(|metric| metric == name))
-        .take(limit.unwrap_or(usize::MAX))
+        .take(limit * per_metric)
         .map(|(name, metadata)| {
             let entry = Entry {
                 r#type: kind_name(metadata.kind),
@@ -154,7 +226,7 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Api
     Ok(json::success(&entries))
 }
 
-fn kind_name(kind: MetricKind) -> &'static str {
+pub(super) fn kind_name(kind: MetricKind) -> &'static str {
     match kind {
         MetricKind::Counter => "counter",
         MetricKind::Gauge => "gauge",
@@ -169,8 +241,8 @@ fn query_options(params: &Params) -> Result<(String, QueryOptions), ApiError> {
     let query = params.get("query").unwrap_or_default().to_owned();
     let options = QueryOptions {
         timeout: params.duration("timeout")?,
-        lookback: params.duration("lookback_delta")?,
-        cancel: None,
+        lookback: params.lookback()?,
+        ..QueryOptions::default()
     };
     Ok((query, options))
 }
@@ -182,13 +254,7 @@ fn steps(params: &Params) -> Result<Steps, ApiError> {
         let why = "end timestamp must not be before start time";
         return Err(ApiError::bad_param("end", why));
     }
-    let step = params
-        .duration("step")?
-        .ok_or_else(|| ApiError::bad_param("step", "cannot parse \"\" to a valid duration"))?;
-    if step.as_millis() == 0 {
-        let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
-        return Err(ApiError::bad_param("step", why));
-    }
+    let step = params.step()?;
     Ok(Steps { start, end, step })
 }
 
@@ -229,7 +295,7 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    fn of(params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn of(params: &Params) -> Result<Self, ApiError> {
         // A selector is flat: what nests deeper is none, and is not worth a stack of its own.
         let limits = Limits {
             depth_max: SELECTOR_DEPTH_MAX,

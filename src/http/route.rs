@@ -12,7 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::auth::Scope;
 use super::router::Api;
 use super::{
-    admin_api, export_api, health, migration_api, observation_api, prom_api, store_api, write_api,
+    admin_api, export_api, federate_api, health, migration_api, observation_api, openapi, prom_api,
+    remote_read, rule_api, status_api, store_api, syntax_api, target_api, write_api,
 };
 
 /// One route: requests of one path and some methods.
@@ -75,97 +76,64 @@ pub fn routes() -> Vec<(&'static str, &'static [Method], Option<Scope>)> {
         .collect()
 }
 
+#[rustfmt::skip] // One route a line, however long.
 fn prometheus() -> Vec<Route> {
     vec![
         route("/api/v1/query", ASK, READ, prom_api::query),
         route("/api/v1/query_range", ASK, READ, prom_api::query_range),
-        route(
-            "/api/v1/query_exemplars",
-            ASK,
-            READ,
-            prom_api::query_exemplars,
-        ),
+        route("/api/v1/query_exemplars", ASK, READ, prom_api::query_exemplars),
+        route("/api/v1/format_query", ASK, READ, syntax_api::format_query),
+        route("/api/v1/parse_query", ASK, READ, syntax_api::parse_query),
         route("/api/v1/series", ASK, READ, prom_api::series),
         route("/api/v1/labels", ASK, READ, prom_api::labels),
-        route(
-            "/api/v1/label/{name}/values",
-            GET,
-            READ,
-            prom_api::label_values,
-        ),
+        route("/api/v1/label/{name}/values", GET, READ, prom_api::label_values),
         route("/api/v1/metadata", GET, READ, prom_api::metadata),
+        route("/api/v1/read", POST, READ, remote_read::read),
         route("/api/v1/write", POST, WRITE, write_api::remote_write),
         route("/api/v1/import/prometheus", POST, WRITE, write_api::import),
-        route("/api/v1/status/buildinfo", GET, READ, health::buildinfo),
+        route("/api/v1/targets", GET, READ, target_api::targets),
+        route("/api/v1/targets/metadata", GET, READ, target_api::metadata),
+        route("/api/v1/rules", GET, READ, rule_api::rules),
+        route("/api/v1/alerts", GET, READ, rule_api::alerts),
+        route("/api/v1/alertmanagers", GET, READ, rule_api::alertmanagers),
+        route("/api/v1/status/buildinfo", GET, READ, status_api::buildinfo),
+        route("/api/v1/status/runtimeinfo", GET, READ, status_api::runtimeinfo),
+        route("/api/v1/status/flags", GET, READ, status_api::flags),
+        route("/api/v1/status/config", GET, READ, status_api::config),
+        route("/api/v1/status/walreplay", GET, READ, status_api::walreplay),
+        route("/federate", GET, READ, federate_api::federate),
         route("/metrics", GET, READ, health::metrics),
         route("/-/healthy", GET, OPEN, health::healthy),
         route("/-/ready", GET, OPEN, health::ready),
     ]
 }
 
+#[rustfmt::skip] // One route a line, however long.
 fn own() -> Vec<Route> {
     vec![
         route("/api/v1/migrations", GET, READ, migration_api::list),
         route("/api/v1/migrations", POST, WRITE, migration_api::create),
         route("/api/v1/migrations/{id}", GET, READ, migration_api::one),
-        route(
-            "/api/v1/migrations/{id}/progress",
-            POST,
-            WRITE,
-            migration_api::progress,
-        ),
-        route(
-            "/api/v1/migrations/{id}/phase",
-            POST,
-            WRITE,
-            migration_api::phase,
-        ),
-        route(
-            "/api/v1/migrations/{id}/finish",
-            POST,
-            WRITE,
-            migration_api::finish,
-        ),
-        route(
-            "/api/v1/migrations/{id}/events",
-            GET,
-            READ,
-            migration_api::events,
-        ),
+        route("/api/v1/migrations/{id}/progress", POST, WRITE, migration_api::progress),
+        route("/api/v1/migrations/{id}/phase", POST, WRITE, migration_api::phase),
+        route("/api/v1/migrations/{id}/finish", POST, WRITE, migration_api::finish),
+        route("/api/v1/migrations/{id}/events", GET, READ, migration_api::events),
         route("/api/v1/anomalies", GET, READ, observation_api::anomalies),
-        route(
-            "/api/v1/dead-letters",
-            GET,
-            READ,
-            observation_api::dead_letters,
-        ),
+        route("/api/v1/dead-letters", GET, READ, observation_api::dead_letters),
         route("/api/v1/health", GET, READ, health::health),
+        route("/api/v1/openapi.json", GET, READ, openapi::document),
     ]
 }
 
 /// What operators ask about the store and do to it.
+#[rustfmt::skip] // As above.
 fn store() -> Vec<Route> {
     vec![
         route("/api/v1/export", GET, READ, export_api::export),
         route("/api/v1/status/tsdb", GET, READ, store_api::tsdb),
         route("/api/v1/status/store", GET, READ, store_api::store),
-        route(
-            "/api/v1/admin/tsdb/delete_series",
-            ORDER,
-            ADMIN,
-            admin_api::delete_series,
-        ),
-        route(
-            "/api/v1/admin/tsdb/clean_tombstones",
-            ORDER,
-            ADMIN,
-            admin_api::clean_tombstones,
-        ),
-        route(
-            "/api/v1/admin/tsdb/snapshot",
-            ORDER,
-            ADMIN,
-            admin_api::snapshot,
-        ),
+        route("/api/v1/admin/tsdb/delete_series", ORDER, ADMIN, admin_api::delete_series),
+        route("/api/v1/admin/tsdb/clean_tombstones", ORDER, ADMIN, admin_api::clean_tombstones),
+        route("/api/v1/admin/tsdb/snapshot", ORDER, ADMIN, admin_api::snapshot),
     ]
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use prometheus::IntCounterVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,8 +23,9 @@ use crate::telemetry::health::Health;
 use crate::{promql, store};
 
 use super::error::{ApiError, Kind};
+use super::status_api::Settings;
 use super::write_api::Room;
-use super::{auth, guard, route, wire};
+use super::{auth, compress, guard, route, wire};
 
 /// What a request may cost.
 #[derive(Clone, Debug)]
@@ -41,6 +42,9 @@ pub struct Limits {
     pub queries_max: usize,
     /// How long a query waits for its turn.
     pub queue_timeout: Duration,
+    /// Memory of the answers that are being sent, and for how long one more waits for room in it.
+    pub answer_bytes_max: usize,
+    pub answer_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +56,8 @@ impl Default for Limits {
             admin_timeout: Duration::from_secs(6 * 3600),
             queries_max: 20,
             queue_timeout: Duration::from_secs(30),
+            answer_bytes_max: 256 << 20,
+            answer_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -59,6 +65,9 @@ impl Default for Limits {
 /// The newest dead letters, at most as many as asked for. Called off the async runtime.
 pub type DeadLetters =
     Arc<dyn Fn(usize) -> Result<Vec<wire::DeadLetter>, store::Error> + Send + Sync>;
+
+/// What is scraped, by job and then by address, at this moment.
+pub type Targets = Arc<dyn Fn() -> Vec<wire::Target> + Send + Sync>;
 
 /// Everything the routes answer from. Cloning is cheap.
 #[derive(Clone)]
@@ -77,6 +86,8 @@ pub struct ApiState {
     /// The expression of each watch by its name, for those who chart an anomaly.
     pub watches: Arc<BTreeMap<String, String>>,
     pub dead_letters: DeadLetters,
+    pub targets: Targets,
+    pub settings: Arc<Settings>,
     /// Where snapshots are made; `None` keeps the whole administrative API off.
     pub snapshots: Option<PathBuf>,
 }
@@ -101,7 +112,19 @@ pub(super) struct Api {
     pub(super) room: Room,
     /// One permit for each query that may run at once.
     turns: Arc<Semaphore>,
+    /// The same of answers that are read from the store while they are sent: they hold little, and for
+    /// as long as the client likes, so that they must not keep queries waiting.
+    streams: Arc<Semaphore>,
+    /// One permit for each KiB of the answers that are being sent.
+    answers: Arc<Semaphore>,
 }
+
+/// The share that an answer has of the memory for answers, until it is sent.
+pub(super) type Held = OwnedSemaphorePermit;
+
+const ANSWER_BYTES_PER_PERMIT: usize = 1 << 10;
+/// Smaller answers are sent before they could be in anyone's way.
+const ANSWER_BYTES_FREE: usize = 64 << 10;
 
 /// The whole API as a service.
 ///
@@ -114,13 +137,18 @@ pub fn router(state: ApiState) -> Router {
         &["handler", "code"],
     );
     let ingest = Counters::new(&state.metrics);
-    let turns = Arc::new(Semaphore::new(state.limits.queries_max));
+    let limits = &state.limits;
+    let turns = Arc::new(Semaphore::new(limits.queries_max));
+    let streams = Arc::new(Semaphore::new(limits.queries_max));
+    let answers = limits.answer_bytes_max / ANSWER_BYTES_PER_PERMIT;
     let api = Arc::new(Api {
         state,
         requests,
         ingest,
         room: Room::new(),
         turns,
+        streams,
+        answers: Arc::new(Semaphore::new(answers)),
     });
     let mut router = Router::new();
     for route in route::table() {
@@ -131,6 +159,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard::guard))
+        .layer(from_fn(compress::compress))
         .with_state(api)
 }
 
@@ -160,30 +189,71 @@ impl Api {
         &self,
         work: impl FnOnce(Arc<AtomicBool>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = self.turn().await?;
-        let hang_up = CancelOnDrop(Arc::default());
-        let cancel = hang_up.0.clone();
-        off_runtime(move || {
-            let _turn = turn;
-            work(cancel)
-        })
-        .await
+        let (result, _) = self.read_to_send(work, |_| 0).await?;
+        Ok(result)
     }
 
-    /// Waits for the turn of a query.
-    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// The same where the result takes memory until it is sent, `weigh` says how many bytes.
+    ///
+    /// The turn is kept until there is room for the result: clients that take no answers must not pile
+    /// them up here.
+    pub(super) async fn read_to_send<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<AtomicBool>) -> Result<T, ApiError> + Send + 'static,
+        weigh: impl FnOnce(&T) -> usize,
+    ) -> Result<(T, Option<Held>), ApiError> {
+        let turn = self.turn(&self.turns, "queries").await?;
+        let hang_up = CancelOnDrop(Arc::default());
+        let cancel = hang_up.0.clone();
+        let (result, _turn) = off_runtime(move || Ok((work(cancel)?, turn))).await?;
+        let bytes = weigh(&result);
+        if bytes < ANSWER_BYTES_FREE {
+            return Ok((result, None));
+        }
+        Ok((result, Some(self.hold(bytes).await?)))
+    }
+
+    /// Waits for the turn of an answer that is read while it is sent.
+    pub(super) async fn stream_turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.turn(&self.streams, "streamed answers").await
+    }
+
+    async fn turn(
+        &self,
+        turns: &Arc<Semaphore>,
+        what: &str,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
         let queue_timeout = self.state.limits.queue_timeout;
-        let turn = tokio::time::timeout(queue_timeout, self.turns.clone().acquire_owned())
+        let turn = tokio::time::timeout(queue_timeout, turns.clone().acquire_owned())
             .await
             .map_err(|_elapsed| {
                 let message = format!(
-                    "no turn within {queue_timeout:?}: {} queries run at once (query.concurrent_max)",
+                    "no turn within {queue_timeout:?}: {} {what} run at once (query.concurrent_max)",
                     self.state.limits.queries_max
                 );
                 ApiError::new(Kind::Timeout, message)
             })?
             .expect("the semaphore is never closed");
         Ok(turn)
+    }
+
+    /// Waits until there is room for so many bytes; more than all of it are given all of it.
+    async fn hold(&self, bytes: usize) -> Result<Held, ApiError> {
+        let limits = &self.state.limits;
+        let most = limits.answer_bytes_max / ANSWER_BYTES_PER_PERMIT;
+        let permits = bytes.div_ceil(ANSWER_BYTES_PER_PERMIT).min(most) as u32;
+        let waiting = self.answers.clone().acquire_many_owned(permits);
+        let held = tokio::time::timeout(limits.answer_timeout, waiting)
+            .await
+            .map_err(|_elapsed| {
+                let message = format!(
+                    "no room within {:?}: answers of {} bytes wait for clients to take them",
+                    limits.answer_timeout, limits.answer_bytes_max
+                );
+                ApiError::new(Kind::Unavailable, message)
+            })?
+            .expect("the semaphore is never closed");
+        Ok(held)
     }
 }
 
@@ -238,6 +308,8 @@ mod tests {
             tokens: auth::Tokens::default(),
             watches: Arc::default(),
             dead_letters: Arc::new(|_| Ok(Vec::new())),
+            targets: Arc::new(Vec::new),
+            settings: Arc::default(),
             snapshots: None,
         };
         let requests = state
@@ -249,6 +321,8 @@ mod tests {
             state,
             requests,
             turns: Arc::new(Semaphore::new(1)),
+            streams: Arc::new(Semaphore::new(1)),
+            answers: Arc::new(Semaphore::new(1)),
         }
     }
 

@@ -4,12 +4,14 @@
 //! never 0.
 
 mod store;
+mod target;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use store::{Codec, Encoding, Snapshot, StoreStatus};
+pub use target::Target;
 
 /// `GET /api/v1/migrations` answers a list of these, `GET /api/v1/migrations/{id}` one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
-//! Snappy's block format, decompressed with a limit.
+//! Snappy's block format, decompressed with a limit, and compressed.
 //!
 //! A block says at its beginning how long it becomes. That number is the sender's claim: it is held
 //! against the limit, and against what so many bytes can become at most, before any room is made.
 
-use snap::raw::{Decoder, decompress_len};
+use snap::raw::{Decoder, Encoder, decompress_len};
 
 /// The densest element is a copy of 64 bytes in 3.
 const EXPANSION_MAX: usize = 22;
@@ -38,10 +38,17 @@ pub fn decompress(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, Error> {
         .map_err(Error::Malformed)
 }
 
+/// # Panics
+/// Beyond 4 GiB, which no answer of ours reaches.
+pub fn compress(bytes: &[u8]) -> Vec<u8> {
+    Encoder::new()
+        .compress_vec(bytes)
+        .expect("a block holds up to 4 GiB")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use snap::raw::Encoder;
 
     use super::*;
 

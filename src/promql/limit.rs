@@ -1,7 +1,7 @@
 //! What a query may cost, and the guard that holds it to that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::QueryOptions;
@@ -41,6 +41,7 @@ pub(super) struct Guard {
     timeout: Duration,
     cancel: Option<Arc<AtomicBool>>,
     samples_max: usize,
+    samples_read: Option<Arc<AtomicUsize>>,
 }
 
 impl Guard {
@@ -53,6 +54,14 @@ impl Guard {
                 .map_or(limits.timeout, |asked| asked.min(limits.timeout)),
             cancel: options.cancel.clone(),
             samples_max: limits.samples_max,
+            samples_read: options.samples_read.clone(),
+        }
+    }
+
+    /// Counts samples that were read, where somebody wants to know.
+    pub(super) fn count_read(&self, samples: usize) {
+        if let Some(samples_read) = &self.samples_read {
+            samples_read.fetch_add(samples, Ordering::Relaxed);
         }
     }
 

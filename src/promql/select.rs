@@ -73,6 +73,7 @@ pub(super) fn read(
         left = left.saturating_sub(columns.iter().map(|column| column.values.len()).sum());
         reads.push(Read { need, columns });
     }
+    guard.count_read(guard.samples_max().saturating_sub(left));
     Ok(Data { reads })
 }
 

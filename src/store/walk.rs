@@ -4,6 +4,7 @@
 //! so that a walk of hours holds no space back. Samples of a series come in the order of time, each
 //! once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,14 +25,23 @@ pub struct Selection {
     metrics: BTreeMap<String, Arc<[Wanted]>>,
 }
 
-/// The samples of one metric's series, piece by piece.
+/// The samples of some series, piece by piece.
 #[derive(Debug)]
 pub struct Walk {
     reader: Reader,
     series: Arc<[Wanted]>,
+    order: Order,
     /// What is still to be read, the next piece last.
     pieces: Vec<Piece>,
     samples_max: usize,
+}
+
+/// In which order the series of a walk come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// As the blocks have them: the cheapest.
+    Blocks,
+    Labels,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +76,40 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Begins a walk over what the series that pass all matchers have in a range of time, in the order of
+    /// their labels.
+    pub fn walk_by_labels(&self, matchers: &[Matcher], range: TimeRange) -> Result<Walk, Error> {
+        let snapshot = self.snapshot()?;
+        let selected = snapshot.selected(matchers);
+        let index = snapshot.view.live.index();
+        let mut sorted: Vec<_> = selected
+            .into_iter()
+            .map(|wanted| (index.labels(wanted.series), wanted))
+            .collect();
+        drop(index);
+        sorted.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let series: Arc<[Wanted]> = sorted.into_iter().map(|(_, wanted)| wanted).collect();
+        Ok(Walk {
+            reader: self.clone(),
+            pieces: pieces(series.len(), range),
+            series,
+            order: Order::Labels,
+            samples_max: PIECE_SAMPLES,
+        })
+    }
+}
+
+/// So many series in pieces, the last one first.
+fn pieces(series: usize, range: TimeRange) -> Vec<Piece> {
+    let starts = (0..series).step_by(PIECE_SERIES).rev();
+    let piece = |start| Piece {
+        series: start..series.min(start + PIECE_SERIES),
+        range,
+    };
+    starts.map(piece).collect()
+}
+
 impl Selection {
     /// The metrics' names, sorted; that of series without one is empty.
     pub fn metrics(&self) -> impl Iterator<Item = &str> {
@@ -79,15 +123,11 @@ impl Selection {
 
     pub(super) fn walk_in(&self, metric: &str, range: TimeRange, samples_max: usize) -> Walk {
         let series = self.metrics.get(metric).cloned().unwrap_or_default();
-        let starts = (0..series.len()).step_by(PIECE_SERIES).rev();
-        let piece = |start| Piece {
-            series: start..series.len().min(start + PIECE_SERIES),
-            range,
-        };
         Walk {
             reader: self.reader.clone(),
-            pieces: starts.map(piece).collect(),
+            pieces: pieces(series.len(), range),
             series,
+            order: Order::Blocks,
             samples_max,
         }
     }
@@ -103,11 +143,21 @@ impl Walk {
     pub fn next(&mut self) -> Result<Option<Vec<Column>>, Error> {
         while let Some(piece) = self.pieces.pop() {
             let snapshot = self.reader.snapshot()?;
-            let wanted = &self.series[piece.series.clone()];
-            match snapshot.read(wanted, piece.range, self.samples_max) {
+            let mut wanted = Cow::Borrowed(&self.series[piece.series.clone()]);
+            if self.order == Order::Labels {
+                // They are read as the blocks have them, and come back in order below.
+                wanted.to_mut().sort_unstable();
+            }
+            match snapshot.read(&wanted, piece.range, self.samples_max) {
                 Err(Error::TooManySamples { .. }) => self.pieces.extend(piece.halves(&snapshot)),
                 Ok(columns) if columns.is_empty() => {}
-                columns => return columns.map(Some),
+                Ok(mut columns) => {
+                    if self.order == Order::Labels {
+                        columns.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
+                    }
+                    return Ok(Some(columns));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -3,6 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod auth;
+mod bad;
+mod compress;
+mod federate;
+mod grafana;
+mod openapi;
+mod read;
+mod status;
+mod surface;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -191,11 +199,11 @@ async fn bad_parameters_are_named() {
         ),
         (
             "/api/v1/labels?start=yesterday".to_owned(),
-            r#"invalid parameter "start": cannot parse "yesterday" to a valid timestamp"#,
+            r#"invalid parameter "start": Invalid time value for 'start': cannot parse "yesterday" to a valid timestamp"#,
         ),
         (
             "/api/v1/query?query=up&time=NaN".to_owned(),
-            r#"invalid parameter "time": cannot parse "NaN" to a valid timestamp"#,
+            r#"invalid parameter "time": Invalid time value for 'time': cannot parse "NaN" to a valid timestamp"#,
         ),
         (
             "/api/v1/query?query=up&timeout=soon".to_owned(),
