@@ -27,22 +27,21 @@ pub(crate) fn unused(shared: &Shared) -> Result<Vec<SeriesId>, Error> {
 
 /// The series without a column in the head, in the order of blocks.
 fn not_in_head(live: &Live) -> Vec<Wanted> {
+    let all = live.index().select(&[]);
+    let unused = live.without_columns(all);
     let index = live.index();
-    let parts = live.parts();
-    let columns: Vec<_> = parts.iter().map(|slot| slot.part.columns()).collect();
-    let is_in_head = |series| columns.iter().any(|part| part.get(series).is_some());
-    let mut series: Vec<Wanted> = index
-        .select(&[])
+    let mut unused: Vec<Wanted> = unused
         .into_iter()
-        .filter(|&series| index.has(series) && !is_in_head(series))
+        .filter(|&series| index.has(series))
         .map(|series| Wanted {
             metric: index.metric(series),
             series,
             group: series.0,
         })
         .collect();
-    series.sort_unstable();
-    series
+    drop(index);
+    unused.sort_unstable();
+    unused
 }
 
 /// Keeps the series that a window does not hold. Of what cannot be read, all may be held.

@@ -159,9 +159,16 @@ impl Live {
 
     /// Those of some series that have, and had, no samples in any part.
     pub(crate) fn without_columns(&self, mut series: Vec<SeriesId>) -> Vec<SeriesId> {
+        // Series that are looked at before writers get their turn.
+        const PIECE: usize = 4096;
         for slot in self.parts() {
-            let columns = slot.part.columns();
-            series.retain(|&series| columns.get(series).is_none());
+            let mut without = Vec::new();
+            for piece in series.chunks(PIECE) {
+                let columns = slot.part.columns();
+                let piece = piece.iter().copied();
+                without.extend(piece.filter(|&series| columns.get(series).is_none()));
+            }
+            series = without;
         }
         series
     }

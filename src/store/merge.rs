@@ -7,12 +7,15 @@
 //! those that are merged, and all lower ones of the window are merged: the order in which samples
 //! came, by which the first of two conflicting ones stays, is that of generations.
 
+mod purge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redb::ReadTransaction;
 
+pub(crate) use self::purge::Purge;
 use super::Error;
 use super::assemble::Assembly;
 use super::block::{Block, BlockKey, BlockReader};
@@ -45,7 +48,7 @@ pub(crate) enum Plan {
         rows: Vec<Arc<WindowRow>>,
         window: Window,
     },
-    /// Take out of a row what deletions hide.
+    /// Take out of the next blocks of a row what deletions hide.
     Purge(Arc<WindowRow>),
 }
 
@@ -260,44 +263,6 @@ impl<'a> Merger<'a> {
         target.blocks.splice(at..at, merged.iter().map(Block::row));
         change.insert.extend(merged);
         change.rows.push(target);
-        Ok(change)
-    }
-
-    /// Takes what is hidden out of a row's blocks.
-    pub(crate) fn purge(&self, row: &WindowRow, applied: u64) -> Result<Change, Error> {
-        let hidden = self.deletions.hiding(row.hidden_from(), row.range);
-        let mut purged = WindowRow::clone(row);
-        purged.purged = applied;
-        purged.blocks.clear();
-        let mut change = Change::default();
-        let (mut reader, mut column) = (BlockReader::default(), MergedColumn::default());
-        for block in &row.blocks {
-            if !hidden.touches(block.first, block.last) {
-                purged.blocks.push(*block);
-                continue;
-            }
-            let key = row.block_key(block);
-            let bytes = self.bytes(&key)?;
-            let malformed = |error| self.malformed(&key, error);
-            reader
-                .open(&bytes, &key, block.checksum)
-                .map_err(malformed)?;
-            let mut assembly = Assembly::new(row.window, row.generation);
-            let mut chunks: Vec<SeriesId> = reader.series().collect();
-            chunks.dedup();
-            for series in chunks {
-                column.clear();
-                gather(&mut reader, &bytes, series, &hidden, &mut column).map_err(malformed)?;
-                if !column.timestamps.is_empty() {
-                    assembly.add(block.metric, series, &column.timestamps, &column.values);
-                }
-            }
-            let (blocks, _) = assembly.into_blocks();
-            purged.blocks.extend(blocks.iter().map(Block::row));
-            change.remove.push(key);
-            change.insert.extend(blocks);
-        }
-        change.rows.push(purged);
         Ok(change)
     }
 

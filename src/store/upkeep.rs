@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use super::data::{self, Change};
 use super::deletion::Deletions;
 use super::handle::panic_text;
-use super::merge::{Merger, Plan};
+use super::merge::{Merger, Plan, Purge};
 use super::queue::Request;
 use super::seal::{SealJob, seal};
 use super::{Error, Shared, forget};
@@ -38,6 +38,7 @@ pub(crate) enum Job {
 
 /// One job after the other until the writer hangs up.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
+    let mut purging = None;
     while let Ok(job) = jobs.recv() {
         let begun = shared.clock.monotonic();
         let result = catch_unwind(AssertUnwindSafe(|| match &job {
@@ -47,7 +48,7 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
                 plan,
                 deletions,
                 applied,
-            } => merge(shared, plan, deletions, *applied),
+            } => merge(shared, plan, (deletions, *applied), &mut purging),
             Job::FindUnused => find_unused(shared),
             Job::Rewrite => rewrite(shared),
             Job::Reopen => reopen(shared).map(|_applied| ()),
@@ -139,18 +140,29 @@ fn retain(shared: &Shared, cutoff: Timestamp) -> Result<(), Error> {
     commit(shared, change)
 }
 
-fn merge(shared: &Shared, plan: &Plan, deletions: &Deletions, applied: u64) -> Result<(), Error> {
+/// Does one slice of a merge or of a purge.
+fn merge(
+    shared: &Shared,
+    plan: &Plan,
+    (deletions, applied): (&Deletions, u64),
+    purging: &mut Option<Purge>,
+) -> Result<(), Error> {
     let data = &shared.files.data;
-    let change = {
+    let (change, under_way) = {
         let transaction = data.begin_read()?;
         let merger = Merger::new(data, &transaction, deletions)?;
         match plan {
-            Plan::Merge { rows, window } => merger.slice(rows, *window)?,
-            Plan::Purge(row) => merger.purge(row, applied)?,
+            Plan::Merge { rows, window } => (merger.slice(rows, *window)?, None),
+            Plan::Purge(row) => {
+                let purge = Purge::of(row, purging.take(), applied);
+                merger.purge(row, purge)?
+            }
         }
     };
     shared.check_space(change.insert_bytes())?;
-    commit(shared, change)
+    commit(shared, change)?;
+    *purging = under_way;
+    Ok(())
 }
 
 /// Proposes series to the writer, which has its answer before that to the job: nothing is sealed in

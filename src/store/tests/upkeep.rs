@@ -93,13 +93,9 @@ fn windows_stay_apart_when_samples_are_kept_for_days_only() {
     assert_eq!(all(&store), before);
 }
 
-#[test]
-fn a_merge_of_many_slices_is_whole_after_each() {
-    let (disk, clock) = (Disk::default(), clock());
-    let store = open(&disk, &clock, None);
-    let start_ms = NOW_MS - 36 * HOUR_MS;
+/// Seals three generations of values that do not compress, each more than two slices.
+fn fill_with_noise(store: &Store, start_ms: i64) {
     let mut noise = super::disk::Random(3);
-    // Values that do not compress, so that two slices are not enough.
     for generation in 0..3 {
         let mut batch = Batch::default();
         for job in 0..1200 {
@@ -116,6 +112,13 @@ fn a_merge_of_many_slices_is_whole_after_each() {
         store.writer().write_blocking(batch).unwrap();
         store.seal().unwrap();
     }
+}
+
+#[test]
+fn a_merge_of_many_slices_is_whole_after_each() {
+    let (disk, clock) = (Disk::default(), clock());
+    let store = open(&disk, &clock, None);
+    fill_with_noise(&store, NOW_MS - 36 * HOUR_MS);
     let before = all(&store);
     let bytes: u64 = store.shared.manifest().bytes();
     assert!(bytes > 8 << 20, "{bytes} bytes are two slices at most");
@@ -179,6 +182,64 @@ fn what_is_deleted_is_gone_from_head_and_blocks_and_may_come_again() {
         "it has ended"
     );
     assert_eq!(store.reader().stats().unwrap().sealed_samples, 860);
+}
+
+/// Does the first slice of the first purge there is, and no more.
+fn purge_slice(disk: &Disk) {
+    let medium: Arc<dyn Medium> = Arc::new(disk.clone());
+    let files = Files::open(&medium).unwrap();
+    let recovered = Recovered::load(&files).unwrap();
+    let deletions = recovered.live.deletions();
+    let transaction = files.data.begin_read().unwrap();
+    let manifest = data::load_manifest(&transaction).unwrap();
+    let merger = merge::Merger::new(&files.data, &transaction, &deletions).unwrap();
+    let row = &manifest.rows[0];
+    let purge = merge::Purge::of(row, None, recovered.applied);
+    let (change, under_way) = merger.purge(row, purge).unwrap();
+    assert!(under_way.is_some() && !change.insert.is_empty());
+    assert!(change.insert_bytes() < 3 << 20, "{}", change.insert_bytes());
+    drop(transaction);
+    let revision = manifest.revision + 1;
+    let written = files
+        .data
+        .write(|transaction| data::write_change(transaction, &change, revision));
+    written.unwrap();
+    files.data.close().unwrap();
+    files.wal.close().unwrap();
+}
+
+#[test]
+fn a_purge_of_many_slices_is_whole_after_each_and_goes_on_after_a_restart() {
+    let (disk, clock) = (Disk::default(), clock());
+    let mut store = open(&disk, &clock, Some(2));
+    let start_ms = NOW_MS - 36 * HOUR_MS;
+    fill_with_noise(&store, start_ms);
+    store.settle().unwrap();
+    let range = TimeRange::new(
+        Timestamp::from_ms(start_ms + 100 * 7000),
+        Timestamp::from_ms(start_ms + 199 * 7000),
+    );
+    let selector = vec![vec![Matcher::equal("__name__", "a")]];
+    block_on(store.writer().delete(selector, range.unwrap())).unwrap();
+    // Half of the series lack a hundred samples of 1,200.
+    let expected = 600 * 1100 + 600 * 1200;
+    let samples = |store: &Store| -> usize {
+        let all = all(store);
+        all.iter().map(|(_, samples)| samples.len()).sum()
+    };
+    assert_eq!(samples(&store), expected);
+    store.close().unwrap();
+    purge_slice(&disk);
+    store = open(&disk, &clock, Some(2));
+    let sealed = |store: &Store| store.reader().stats().unwrap().sealed_samples as usize;
+    assert_eq!(samples(&store), expected);
+    store.settle().unwrap();
+    assert_eq!((sealed(&store), samples(&store)), (expected, expected));
+    store.seal().unwrap();
+    assert!(store.shared.live().deletions().is_empty());
+    drop(store);
+    let verified = verify::verify_on(Arc::new(disk), &mut |_, _| ()).unwrap();
+    assert_eq!(verified.faults, []);
 }
 
 #[test]

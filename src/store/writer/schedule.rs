@@ -24,7 +24,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// How often series without samples are looked for.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Series that one entry forgets: readers and writers wait while the index is changed.
-const FORGET_MAX: usize = 1 << 16;
+const FORGET_MAX: usize = 1 << 13;
 /// Dead bytes that are not worth writing the data file anew.
 const REWRITE_BYTES_MIN: u64 = 1 << 20;
 /// An empty write-ahead file of this size is replaced.
@@ -134,7 +134,7 @@ impl WriterThread {
         self.may_have_unused && (is_asked || is_time)
     }
 
-    /// Forgets series, unless they have samples again; a request for each piece is committed on its own.
+    /// Forgets series, unless they have samples again, in several commits where they are many.
     pub(super) fn forget(&mut self, unused: &[SeriesId]) {
         let live = self.shared.live();
         let unused: Vec<SeriesId> = {
@@ -160,6 +160,7 @@ impl WriterThread {
             let seq = self.next_seq - 1;
             live.forget(seq, piece);
             live.publish(seq);
+            live.sweep();
         }
         if !unused.is_empty() {
             tracing::debug!(series = unused.len(), "forgot series without samples");
