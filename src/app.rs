@@ -25,7 +25,7 @@ pub use demo::{Counts, Play, demo};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
-use crate::ingest::kafka;
+use crate::ingest::{Ways, kafka, push, scrape};
 use crate::migration::{self, Tracker};
 use crate::model::{Clock, SystemClock};
 use crate::net::tls::Identity;
@@ -135,6 +135,19 @@ impl Appliance {
         let tracking = migration::run(migrations.clone(), health.clone(), shutdown.clone());
         shutdown.spawn("migrations", tracking);
 
+        let ways = Ways::open(&reader, &writer, &clock, &metrics, config.otlp)?;
+        ways.push.tick()?;
+        let pushing = push::run(ways.push.clone(), health.clone(), shutdown.clone());
+        shutdown.spawn("push", pushing);
+        let scraping = scrape::Parts {
+            writer: writer.clone(),
+            clock: clock.clone(),
+            counters: ways.counters.clone(),
+            health: health.clone(),
+            targets: ways.targets.clone(),
+        };
+        scrape::start(config.scrape, &scraping, &shutdown)?;
+
         let engine = promql::Engine::new(reader.clone(), config.query.limits());
         let watches = config.anomaly.expressions()?;
         let parts = detect::run::Parts {
@@ -167,6 +180,7 @@ impl Appliance {
             reader,
             writer,
             migrations: migrations.clone(),
+            ways,
             metrics,
             health: health.clone(),
             clock,

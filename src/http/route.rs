@@ -12,7 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::auth::Scope;
 use super::router::Api;
 use super::{
-    admin_api, export_api, health, migration_api, observation_api, prom_api, store_api, write_api,
+    admin_api, export_api, health, migration_api, observation_api, otlp_api, prom_api, push_api,
+    store_api, write_api,
 };
 
 /// One route: requests of one path and some methods.
@@ -35,6 +36,7 @@ const POST: &[Method] = &[Method::POST];
 /// A question that may be too long for a query string.
 const ASK: &[Method] = &[Method::GET, Method::POST];
 const ORDER: &[Method] = &[Method::POST, Method::PUT];
+const PUSH: &[Method] = &[Method::PUT, Method::POST, Method::DELETE];
 
 fn route<H, T>(
     path: &'static str,
@@ -62,6 +64,7 @@ where
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {
     let mut table = prometheus();
+    table.extend(push());
     table.extend(own());
     table.extend(store());
     table
@@ -96,10 +99,20 @@ fn prometheus() -> Vec<Route> {
         route("/api/v1/metadata", GET, READ, prom_api::metadata),
         route("/api/v1/write", POST, WRITE, write_api::remote_write),
         route("/api/v1/import/prometheus", POST, WRITE, write_api::import),
+        route("/api/v1/otlp/v1/metrics", POST, WRITE, otlp_api::metrics),
         route("/api/v1/status/buildinfo", GET, READ, health::buildinfo),
         route("/metrics", GET, READ, health::metrics),
         route("/-/healthy", GET, OPEN, health::healthy),
         route("/-/ready", GET, OPEN, health::ready),
+    ]
+}
+
+/// As a Pushgateway has them; the labels of the group follow the job.
+fn push() -> Vec<Route> {
+    vec![
+        route("/metrics/job/", PUSH, WRITE, push_api::push),
+        route("/metrics/job/{*group}", PUSH, WRITE, push_api::push),
+        route("/metrics/job@base64/{*group}", PUSH, WRITE, push_api::push),
     ]
 }
 

@@ -5,7 +5,7 @@
 //! allocation. A body that is malformed anywhere is refused as a whole; the caller then drops the
 //! append, and nothing is stored. Native histograms are refused by name; exemplars are passed over.
 
-mod protobuf;
+pub(crate) mod protobuf;
 mod v1;
 mod v2;
 

@@ -7,7 +7,7 @@ use super::{Error, Fault};
 
 /// What is left of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     rest: &'a [u8],
     /// Where the message ends, counted from the beginning of the body.
     end: usize,
@@ -15,11 +15,11 @@ pub(super) struct Message<'a> {
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
-    pub(super) number: u32,
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
     value: Value<'a>,
     /// Where it begins in the body.
-    pub(super) at: usize,
+    pub(crate) at: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ enum Value<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
         Self {
             rest: body,
             end: body.len(),
@@ -39,13 +39,13 @@ impl<'a> Message<'a> {
     }
 
     /// Where the rest begins in the body.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.end - self.rest.len()
     }
 
     /// The next field; `None` at the end.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl<'a> Message<'a> {
 
     /// The next of packed numbers; `None` at the end.
     #[inline]
-    pub(super) fn next_packed(&mut self) -> Result<Option<u64>, Error> {
+    pub(crate) fn next_packed(&mut self) -> Result<Option<u64>, Error> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -130,7 +130,7 @@ impl<'a> Message<'a> {
     }
 
     /// All of it as text.
-    pub(super) fn text(self) -> Result<&'a str, Error> {
+    pub(crate) fn text(self) -> Result<&'a str, Error> {
         std::str::from_utf8(self.rest).map_err(|error| {
             let at = self.at() + error.valid_up_to();
             Error::at(at, Fault::Utf8)
@@ -139,7 +139,7 @@ impl<'a> Message<'a> {
 
     /// All of it, when it is a double in field 1 and a number in field 2, in this order.
     #[inline]
-    pub(super) fn double_and_number(mut self) -> Option<(f64, u64)> {
+    pub(crate) fn double_and_number(mut self) -> Option<(f64, u64)> {
         let (&[first, value @ .., second], rest) = self.rest.split_first_chunk::<10>()?;
         if first != (1 << 3 | 1) || second != 2 << 3 {
             return None;
@@ -153,7 +153,7 @@ impl<'a> Message<'a> {
     /// The short fields of bytes with this number at the beginning as they stand there, and what follows
     /// them.
     #[inline]
-    pub(super) fn leading(self, number: u8) -> (&'a [u8], Self) {
+    pub(crate) fn leading(self, number: u8) -> (&'a [u8], Self) {
         let tag = number << 3 | 2;
         let mut rest = self.rest;
         while let [first, length @ 0..0x80, more @ ..] = rest
@@ -168,7 +168,7 @@ impl<'a> Message<'a> {
 
     /// Whether it has fields with this number and no others.
     #[inline]
-    pub(super) fn has_only(mut self, number: u32) -> Result<bool, Error> {
+    pub(crate) fn has_only(mut self, number: u32) -> Result<bool, Error> {
         let mut has_only = false;
         while let Some(field) = self.next()? {
             has_only = field.number == number;
@@ -187,7 +187,7 @@ impl<'a> Message<'a> {
     /// been read. This is most of what a request consists of. So all pairs are checked at once to be
     /// UTF-8, the bytes between the texts included: below 128 those are UTF-8 themselves, and pieces
     /// of a text between whole characters are texts.
-    pub(super) fn leading_pairs(
+    pub(crate) fn leading_pairs(
         self,
         number: u8,
         pairs_max: usize,
@@ -233,7 +233,7 @@ fn short_pair(field: &str) -> Option<(&str, &str)> {
 
 impl<'a> Field<'a> {
     #[inline]
-    pub(super) fn message(self) -> Result<Message<'a>, Error> {
+    pub(crate) fn message(self) -> Result<Message<'a>, Error> {
         match self.value {
             Value::Bytes(message) => Ok(message),
             _ => Err(self.unfit()),
@@ -241,12 +241,12 @@ impl<'a> Field<'a> {
     }
 
     /// A packed list, or one number of it.
-    pub(super) fn is_packed(self) -> bool {
+    pub(crate) fn is_packed(self) -> bool {
         matches!(self.value, Value::Bytes(_))
     }
 
     #[inline]
-    pub(super) fn number(self) -> Result<u64, Error> {
+    pub(crate) fn number(self) -> Result<u64, Error> {
         match self.value {
             Value::Varint(number) => Ok(number),
             _ => Err(self.unfit()),
@@ -254,7 +254,7 @@ impl<'a> Field<'a> {
     }
 
     #[inline]
-    pub(super) fn double(self) -> Result<f64, Error> {
+    pub(crate) fn double(self) -> Result<f64, Error> {
         match self.value {
             // Bit by bit: a NaN says what it is by its payload.
             Value::Fixed64(bytes) => Ok(f64::from_bits(u64::from_le_bytes(bytes))),
