@@ -25,7 +25,7 @@ pub use demo::{Counts, Play, demo};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
-use crate::ingest::kafka;
+use crate::ingest::{Ways, kafka, push, scrape};
 use crate::migration::{self, Tracker};
 use crate::model::{Clock, SystemClock};
 use crate::net::tls::Identity;
@@ -137,6 +137,19 @@ impl Appliance {
         let tracking = migration::run(migrations.clone(), health.clone(), shutdown.clone());
         shutdown.spawn("migrations", tracking);
 
+        let ways = Ways::open(&reader, &writer, &clock, &metrics, config.otlp)?;
+        ways.push.tick()?;
+        let pushing = push::run(ways.push.clone(), health.clone(), shutdown.clone());
+        shutdown.spawn("push", pushing);
+        let scraping = scrape::Parts {
+            writer: writer.clone(),
+            clock: clock.clone(),
+            counters: ways.counters.clone(),
+            health: health.clone(),
+            targets: ways.targets.clone(),
+        };
+        scrape::start(config.scrape, &scraping, &shutdown)?;
+
         let engine = promql::Engine::new(reader.clone(), config.query.limits());
         let watches = config.anomaly.expressions()?;
         let parts = detect::run::Parts {
@@ -164,11 +177,13 @@ impl Appliance {
         shutdown.spawn("own metrics", own);
 
         let letters = reader.clone();
+        let targets = ways.targets.clone();
         let router = http::router(ApiState {
             engine,
             reader,
             writer,
             migrations: migrations.clone(),
+            ways,
             metrics,
             health: health.clone(),
             clock,
@@ -181,8 +196,7 @@ impl Appliance {
             watches: Arc::new(watches),
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
-            // Nothing is scraped.
-            targets: Arc::new(Vec::new),
+            targets: Arc::new(move || targets.list().into_iter().map(Into::into).collect()),
             settings: Arc::new(settings),
         });
         let listener = socket

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 
-use crate::ingest::kafka;
+use crate::ingest::{kafka, otlp, scrape};
 use crate::model::unit;
 use crate::net::tls::IdentityFiles;
 use crate::{detect, http, migration, promql, store};
@@ -30,6 +30,8 @@ pub struct Config {
     pub query: Query,
     /// Absent: no Kafka is read.
     pub kafka: Option<kafka::Config>,
+    pub scrape: Vec<scrape::Config>,
+    pub otlp: otlp::Config,
     pub anomaly: detect::Config,
     #[serde(rename = "migration")]
     pub migrations: Vec<migration::Config>,
@@ -230,6 +232,7 @@ impl Config {
         if let Some(kafka) = &self.kafka {
             kafka.check().map_err(|error| invalid(error.to_string()))?;
         }
+        scrape::check(&self.scrape).map_err(|error| invalid(format!("[[scrape]]: {error}")))?;
         self.anomaly
             .expressions()
             .map_err(|error| invalid(error.to_string()))?;
@@ -279,6 +282,11 @@ impl Config {
             ),
             None => "kafka      not read (no [kafka] section)".to_owned(),
         });
+        lines.extend(
+            self.scrape
+                .iter()
+                .map(|job| format!("scrape     {}, {}", job.job, job.targets.join(" "))),
+        );
         lines.extend(
             self.migrations
                 .iter()

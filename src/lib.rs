@@ -6,7 +6,9 @@
 //!
 //! ```text
 //!  Kafka (Debezium) ─┐
-//!                    ├─► ingest ─► store ─► promql ─► http ─► client ─► tui, cli
+//!  scraped targets ──┤
+//!  push, OTLP ───────┤
+//!  remote write ─────┼─► ingest ─► store ─► promql ─► http ─► client ─► tui, cli
 //!  migrations API  ──┘    (Batch)  (redb)     │  ▲
 //!                                      ▲      ▼  │
 //!                                      └─── detect (scores, anomalies)
@@ -23,7 +25,7 @@
 //! | [`store`] | the redb files: write-ahead rows, head, sealed blocks, label index, records |
 //! | [`promql`] | PromQL over the store's columns, with its limits |
 //! | [`cdc`] | Debezium messages to counts and lags; pure |
-//! | [`ingest`] | the ways in: Kafka with its dead letters, remote write, text formats |
+//! | [`ingest`] | the ways in: Kafka with its dead letters, scraping, pushes, OTLP, remote write, text formats |
 //! | [`detect`] | watches, detectors, anomalies |
 //! | [`migration`] | a migration's life: phases, totals, progress |
 //! | [`http`] | routes and JSON shapes |

@@ -4,6 +4,7 @@
 //! listen in.
 
 pub mod body;
+pub mod encoding;
 pub mod secret;
 pub mod snappy;
 pub mod stall;

@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::ingest::{admission, remote_write, text};
-use crate::net::{body, snappy};
+use crate::ingest::{admission, otlp, push, remote_write, text};
+use crate::net::{body, encoding, snappy};
 use crate::promql::Exceeded;
 use crate::{migration, promql, store};
 
@@ -81,6 +81,26 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// What gRPC calls it.
+    fn rpc_code(self) -> i32 {
+        match self {
+            Self::BadData
+            | Self::Conflict
+            | Self::TooLarge
+            | Self::UnsupportedMediaType
+            | Self::Execution => 3,
+            Self::NotFound => 5,
+            Self::Forbidden => 7,
+            Self::Unauthorized => 16,
+            Self::MethodNotAllowed => 12,
+            Self::Internal => 13,
+            Self::Canceled => 1,
+            Self::Unavailable | Self::Disabled | Self::Timeout => 14,
+        }
+    }
+}
+
 impl ApiError {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
@@ -114,6 +134,16 @@ impl ApiError {
         let text = format!("{}\n", self.message);
         let content_type = "text/plain; charset=utf-8";
         self.respond(content_type, text.into_bytes())
+    }
+
+    /// The error as clients of OTLP read it.
+    pub(super) fn into_otlp(
+        self,
+        encoding: otlp::Encoding,
+        content_type: &'static str,
+    ) -> Response {
+        let body = otlp::encode_error(encoding, self.kind.rpc_code(), &self.message);
+        self.respond(content_type, body)
     }
 
     fn respond(&self, content_type: &'static str, body: Vec<u8>) -> Response {
@@ -237,6 +267,23 @@ impl From<snappy::Error> for ApiError {
     }
 }
 
+impl From<encoding::Unsupported> for ApiError {
+    fn from(error: encoding::Unsupported) -> Self {
+        Self::caused(Kind::UnsupportedMediaType, &error)
+    }
+}
+
+impl From<encoding::Error> for ApiError {
+    fn from(error: encoding::Error) -> Self {
+        let kind = match error {
+            encoding::Error::Snappy(error) => return error.into(),
+            encoding::Error::TooLarge { .. } => Kind::TooLarge,
+            encoding::Error::Malformed { .. } => Kind::BadData,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
 impl From<admission::Exceeded> for ApiError {
     fn from(error: admission::Exceeded) -> Self {
         let kind = match error {
@@ -251,6 +298,31 @@ impl From<remote_write::Error> for ApiError {
         match error {
             remote_write::Error::Limit(limit) => limit.into(),
             remote_write::Error::Malformed { .. } => Self::caused(Kind::BadData, &error),
+        }
+    }
+}
+
+impl From<otlp::Error> for ApiError {
+    fn from(error: otlp::Error) -> Self {
+        match error {
+            otlp::Error::Limit(limit) => limit.into(),
+            otlp::Error::Store(error) => error.into(),
+            otlp::Error::Decode(otlp::DecodeError::TooManyMessages) => {
+                Self::caused(Kind::TooLarge, &error)
+            }
+            otlp::Error::Decode(_) => Self::caused(Kind::BadData, &error),
+        }
+    }
+}
+
+impl From<push::Error> for ApiError {
+    fn from(error: push::Error) -> Self {
+        match error {
+            push::Error::Store(error) => error.into(),
+            push::Error::Refused(push::Refused::Syntax(error)) => {
+                Self::caused(Kind::BadData, &error)
+            }
+            push::Error::Refused(_) => Self::caused(Kind::BadData, &error),
         }
     }
 }

@@ -12,8 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::auth::Scope;
 use super::router::Api;
 use super::{
-    admin_api, export_api, federate_api, health, migration_api, observation_api, openapi, prom_api,
-    remote_read, rule_api, status_api, store_api, syntax_api, target_api, write_api,
+    admin_api, export_api, federate_api, health, migration_api, observation_api, openapi, otlp_api,
+    prom_api, push_api, remote_read, rule_api, status_api, store_api, syntax_api, target_api,
+    write_api,
 };
 
 /// One route: requests of one path and some methods.
@@ -36,6 +37,7 @@ const POST: &[Method] = &[Method::POST];
 /// A question that may be too long for a query string.
 const ASK: &[Method] = &[Method::GET, Method::POST];
 const ORDER: &[Method] = &[Method::POST, Method::PUT];
+const PUSH: &[Method] = &[Method::PUT, Method::POST, Method::DELETE];
 
 fn route<H, T>(
     path: &'static str,
@@ -63,6 +65,7 @@ where
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {
     let mut table = prometheus();
+    table.extend(push());
     table.extend(own());
     table.extend(store());
     table
@@ -91,6 +94,7 @@ fn prometheus() -> Vec<Route> {
         route("/api/v1/read", POST, READ, remote_read::read),
         route("/api/v1/write", POST, WRITE, write_api::remote_write),
         route("/api/v1/import/prometheus", POST, WRITE, write_api::import),
+        route("/api/v1/otlp/v1/metrics", POST, WRITE, otlp_api::metrics),
         route("/api/v1/targets", GET, READ, target_api::targets),
         route("/api/v1/targets/metadata", GET, READ, target_api::metadata),
         route("/api/v1/rules", GET, READ, rule_api::rules),
@@ -105,6 +109,15 @@ fn prometheus() -> Vec<Route> {
         route("/metrics", GET, READ, health::metrics),
         route("/-/healthy", GET, OPEN, health::healthy),
         route("/-/ready", GET, OPEN, health::ready),
+    ]
+}
+
+/// As a Pushgateway has them; the labels of the group follow the job.
+fn push() -> Vec<Route> {
+    vec![
+        route("/metrics/job/", PUSH, WRITE, push_api::push),
+        route("/metrics/job/{*group}", PUSH, WRITE, push_api::push),
+        route("/metrics/job@base64/{*group}", PUSH, WRITE, push_api::push),
     ]
 }
 

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use prometheus::IntCounterVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ingest::Ways;
 use crate::ingest::counters::Counters;
 use crate::migration::Tracker;
 use crate::model::Clock;
@@ -76,6 +77,8 @@ pub struct ApiState {
     pub reader: store::Reader,
     pub writer: store::Writer,
     pub migrations: Tracker,
+    /// What of the ways in keeps something between requests.
+    pub ways: Ways,
     pub metrics: Metrics,
     pub health: Health,
     pub clock: Arc<dyn Clock>,
@@ -136,15 +139,14 @@ pub fn router(state: ApiState) -> Router {
         "Requests answered, by route and status code.",
         &["handler", "code"],
     );
-    let ingest = Counters::new(&state.metrics);
     let limits = &state.limits;
     let turns = Arc::new(Semaphore::new(limits.queries_max));
     let streams = Arc::new(Semaphore::new(limits.queries_max));
     let answers = limits.answer_bytes_max / ANSWER_BYTES_PER_PERMIT;
     let api = Arc::new(Api {
+        ingest: state.ways.counters.clone(),
         state,
         requests,
-        ingest,
         room: Room::new(),
         turns,
         streams,
@@ -284,6 +286,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::ingest::otlp;
     use crate::model::SystemClock;
 
     fn api() -> Api {
@@ -292,12 +295,15 @@ mod tests {
         let options = store::Options::default();
         let store = store::Store::open(dir.path(), options, clock.clone()).unwrap();
         let (reader, writer) = (store.reader(), store.writer());
+        let metrics = Metrics::default();
+        let shared: Arc<dyn Clock> = clock.clone();
         let state = ApiState {
             engine: promql::Engine::new(reader.clone(), promql::Limits::default()),
             migrations: Tracker::open(reader.clone(), writer.clone(), clock.clone(), &[]).unwrap(),
+            ways: Ways::open(&reader, &writer, &shared, &metrics, otlp::Config::default()).unwrap(),
             reader,
             writer,
-            metrics: Metrics::default(),
+            metrics,
             health: Health::new(clock.clone()),
             clock,
             limits: Limits {
@@ -316,7 +322,7 @@ mod tests {
             .metrics
             .counter("requests_total", "Requests.", &["handler", "code"]);
         Api {
-            ingest: Counters::new(&state.metrics),
+            ingest: state.ways.counters.clone(),
             room: Room::new(),
             state,
             requests,

@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::model::{METRIC_NAME, Matcher, TimeRange};
+use crate::ingest::scrape::{TargetHealth, TargetStatus};
+use crate::model::{METRIC_NAME, Matcher, TimeRange, unit};
 use crate::promql::{Limits, parse_selector};
 use crate::store::Snapshot;
 
@@ -19,6 +20,43 @@ use super::router::Api;
 use super::wire::Target;
 
 type ApiResult = Result<Response, ApiError>;
+
+/// When a target was not scraped yet, as Go writes the time that is none.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl From<TargetStatus> for Target {
+    fn from(status: TargetStatus) -> Self {
+        let labels = status.labels.iter();
+        let labels = labels.map(|label| (label.name.to_string(), label.value.to_string()));
+        let discovered = [
+            ("__address__", &status.address),
+            ("__metrics_path__", &status.path),
+            ("__scheme__", &status.scheme),
+            ("job", &status.job),
+        ];
+        let discovered = discovered.map(|(name, value)| (name.to_owned(), value.clone()));
+        let health = match status.health {
+            TargetHealth::Unknown => "unknown",
+            TargetHealth::Up => "up",
+            TargetHealth::Down => "down",
+        };
+        Self {
+            discovered_labels: discovered.into(),
+            labels: labels.collect(),
+            scrape_pool: status.job,
+            global_url: status.url.clone(),
+            scrape_url: status.url,
+            last_error: status.last_error,
+            last_scrape: status
+                .last_scrape
+                .map_or_else(|| NEVER.to_owned(), |at| at.to_string()),
+            last_scrape_duration: status.last_duration.as_secs_f64(),
+            health: health.to_owned(),
+            scrape_interval: unit::format_duration(status.interval),
+            scrape_timeout: unit::format_duration(status.timeout),
+        }
+    }
+}
 
 pub(super) async fn targets(State(api): State<Arc<Api>>, params: Params) -> ApiResult {
     #[derive(Serialize)]

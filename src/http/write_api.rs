@@ -17,7 +17,8 @@ use crate::ingest::admission::{Admission, Refused};
 use crate::ingest::counters::Source;
 use crate::ingest::remote_write::{self, Version};
 use crate::ingest::text::{self, Format};
-use crate::net::{body, snappy};
+use crate::net::encoding::Encoding;
+use crate::net::{body, encoding, snappy};
 use crate::store::{Rejection, Written};
 
 use super::error::{ApiError, Kind};
@@ -25,8 +26,13 @@ use super::router::{Api, off_runtime};
 
 /// Smaller bodies are decoded where they are received: going elsewhere costs more.
 const INLINE_BYTES_MAX: usize = 256 << 10;
+/// The same of what is compressed, as remote write never is: text shrinks to less.
+const INLINE_COMPRESSED_BYTES_MAX: usize = 32 << 10;
 /// The same when decompressed.
 const INLINE_DECOMPRESSED_BYTES_MAX: usize = 1 << 20;
+
+/// How many times larger metrics become when they are decompressed, as a rule: up to so many.
+const USUAL_EXPANSION: usize = 32;
 
 /// How much of a series' labels is shown in a message.
 const SHOWN_CHARS_MAX: usize = 500;
@@ -73,10 +79,18 @@ impl Room {
     }
 }
 
+/// A body that there is room for until this is dropped.
+pub(super) struct Body<'a> {
+    pub(super) bytes: Bytes,
+    /// How many bytes there is room for: what the body is or becomes.
+    room_bytes: usize,
+    _room: SemaphorePermit<'a>,
+}
+
 /// What a request came to that could be decoded.
-struct Taken {
-    refused: Refused,
-    written: Written,
+pub(super) struct Taken {
+    pub(super) refused: Refused,
+    pub(super) written: Written,
 }
 
 /// `POST /api/v1/write`; errors are plain text, as those of Prometheus.
@@ -109,9 +123,8 @@ pub(super) async fn import(
 ) -> Result<StatusCode, ApiError> {
     let format = format(request.headers())?;
     let received = api.state.clock.now();
-    let body = read(&api, request).await?;
-    let bytes = body.len();
-    let taken = api.take(Source::Import, body, bytes, move |body, admission| {
+    let body = api.body(request).await?;
+    let taken = api.take(Source::Import, body, move |body, admission| {
         Ok(text::decode(format, body, received, admission)?)
     });
     taken.await?.result()?;
@@ -123,18 +136,22 @@ async fn take_remote_write(
     version: Version,
     request: Request,
 ) -> Result<Taken, ApiError> {
+    let encoding = remote_write_encoding(request.headers())?;
+    if encoding != Encoding::Snappy {
+        let body = api.body(request).await?;
+        let taken = api.take(Source::RemoteWrite, body, move |body, admission| {
+            Ok(remote_write::decode(version, body, admission)?)
+        });
+        return taken.await;
+    }
     let block = read(api, request).await?;
     let bytes_max = api.state.limits.body_bytes_max;
-    let bytes = snappy::decompressed_bytes(&block, bytes_max)?;
-    api.take(
-        Source::RemoteWrite,
-        block,
-        bytes,
-        move |block, admission| {
-            let body = snappy::decompress(block, bytes_max)?;
-            Ok(remote_write::decode(version, &body, admission)?)
-        },
-    )
+    let room_bytes = snappy::decompressed_bytes(&block, bytes_max)?;
+    let body = api.with_room(block, room_bytes).await?;
+    api.take(Source::RemoteWrite, body, move |block, admission| {
+        let body = snappy::decompress(block, bytes_max)?;
+        Ok(remote_write::decode(version, &body, admission)?)
+    })
     .await
 }
 
@@ -145,16 +162,72 @@ async fn read(api: &Api, request: Request) -> Result<Bytes, ApiError> {
 }
 
 impl Api {
-    /// Decodes a body, which becomes so many bytes, and stores what is valid of it.
+    /// The body of a request as it was before it was compressed.
+    ///
+    /// Room is made first for what such a body becomes as a rule, then for the most that it may become.
+    pub(super) async fn body(&self, request: Request) -> Result<Body<'_>, ApiError> {
+        let encoding = header(request.headers(), &CONTENT_ENCODING);
+        let encoding = Encoding::of(encoding)?;
+        let body = read(self, request).await?;
+        if encoding == Encoding::Identity {
+            let bytes = body.len();
+            return self.with_room(body, bytes).await;
+        }
+        let bytes_max = self.state.limits.body_bytes_max;
+        let usual = body.len().saturating_mul(USUAL_EXPANSION).min(bytes_max);
+        let mut decompressed = self.decompress(encoding, &body, usual).await?;
+        if let Err(encoding::Error::TooLarge { .. }) = decompressed
+            && usual < bytes_max
+        {
+            decompressed = self.decompress(encoding, &body, bytes_max).await?;
+        }
+        Ok(decompressed?)
+    }
+
+    /// Takes the encoding off a body that may become so many bytes.
+    async fn decompress(
+        &self,
+        encoding: Encoding,
+        body: &Bytes,
+        bytes_max: usize,
+    ) -> Result<Result<Body<'_>, encoding::Error>, ApiError> {
+        let room = self.room.take(bytes_max, self).await?;
+        let (is_small, body) = (body.len() < INLINE_COMPRESSED_BYTES_MAX, body.clone());
+        let work = move || Ok(encoding.decompress(&body, bytes_max));
+        let bytes = if is_small {
+            work()
+        } else {
+            off_runtime(work).await
+        }?;
+        Ok(bytes.map(|bytes| Body {
+            room_bytes: bytes.len(),
+            bytes: bytes.into(),
+            _room: room,
+        }))
+    }
+
+    async fn with_room(&self, bytes: Bytes, room_bytes: usize) -> Result<Body<'_>, ApiError> {
+        let room = self.room.take(room_bytes, self).await?;
+        Ok(Body {
+            bytes,
+            room_bytes,
+            _room: room,
+        })
+    }
+
+    /// Decodes a body and stores what is valid of it.
     async fn take(
         &self,
         source: Source,
-        body: Bytes,
-        bytes: usize,
+        body: Body<'_>,
         decode: impl FnOnce(&[u8], &mut Admission<'_, '_>) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Taken, ApiError> {
-        let _room = self.room.take(bytes, self).await?;
-        let is_small = body.len() < INLINE_BYTES_MAX && bytes < INLINE_DECOMPRESSED_BYTES_MAX;
+        let Body {
+            bytes: body,
+            room_bytes,
+            _room,
+        } = body;
+        let is_small = body.len() < INLINE_BYTES_MAX && room_bytes < INLINE_DECOMPRESSED_BYTES_MAX;
         let mut append = self.state.writer.append();
         let work = move || {
             let mut fill = append.fill();
@@ -204,15 +277,21 @@ fn rejected(rejection: &Rejection) -> String {
     format!("{labels} at {timestamp}: {}", rejection.reason)
 }
 
-/// Which message of remote write a body is said to hold, and that it is compressed.
+/// How a body of remote write is compressed: by snappy, as the protocol has it, or by zstd, as senders
+/// of VictoriaMetrics may.
+fn remote_write_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+    let name = header(headers, &CONTENT_ENCODING).unwrap_or("snappy");
+    if let Ok(encoding @ (Encoding::Snappy | Encoding::Zstd)) = Encoding::of(Some(name)) {
+        return Ok(encoding);
+    }
+    let what = format!("Content-Encoding {name:?} is not taken: only snappy and zstd are");
+    Err(ApiError::new(Kind::UnsupportedMediaType, what))
+}
+
+/// Which message of remote write a body is said to hold.
 ///
 /// Senders of 1.0 that name neither are taken as Prometheus takes them.
 fn version(headers: &HeaderMap) -> Result<Version, ApiError> {
-    let encoding = header(headers, &CONTENT_ENCODING).unwrap_or("snappy");
-    if !encoding.eq_ignore_ascii_case("snappy") {
-        let what = format!("Content-Encoding {encoding:?} is not taken: only snappy is");
-        return Err(ApiError::new(Kind::UnsupportedMediaType, what));
-    }
     let content_type = header(headers, &CONTENT_TYPE).unwrap_or("application/x-protobuf");
     let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let message = parameters
@@ -236,11 +315,6 @@ fn version(headers: &HeaderMap) -> Result<Version, ApiError> {
 
 /// Which format a text is said to be in.
 fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
-    let encoding = header(headers, &CONTENT_ENCODING).unwrap_or("identity");
-    if !encoding.eq_ignore_ascii_case("identity") {
-        let what = format!("Content-Encoding {encoding:?} is not taken: only identity is");
-        return Err(ApiError::new(Kind::UnsupportedMediaType, what));
-    }
     let content_type = header(headers, &CONTENT_TYPE).unwrap_or("text/plain");
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     match essence.to_ascii_lowercase().as_str() {
@@ -305,10 +379,15 @@ mod tests {
     }
 
     #[test]
-    fn only_snappy_is_taken_by_remote_write_and_only_plain_text_by_import() {
-        let of = |encoding| headers(&[("content-encoding", encoding)]);
-        assert!(version(&of("Snappy")).is_ok() && version(&of("gzip")).is_err());
-        assert!(format(&of("identity")).is_ok() && format(&of("gzip")).is_err());
+    fn remote_write_is_compressed_by_snappy_or_zstd() {
+        let of = |name| remote_write_encoding(&headers(&[("content-encoding", name)])).ok();
+        assert_eq!(of("Snappy"), Some(Encoding::Snappy));
+        assert_eq!(of("zstd"), Some(Encoding::Zstd));
+        assert_eq!((of("gzip"), of("identity"), of("")), (None, None, None));
+        assert_eq!(
+            remote_write_encoding(&HeaderMap::new()).ok(),
+            Some(Encoding::Snappy)
+        );
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::telemetry::Metrics;
 pub enum Source {
     RemoteWrite,
     Import,
+    Push,
+    Scrape,
+    Otlp,
 }
 
 impl Source {
@@ -18,6 +21,9 @@ impl Source {
         match self {
             Self::RemoteWrite => "remote_write",
             Self::Import => "import",
+            Self::Push => "push",
+            Self::Scrape => "scrape",
+            Self::Otlp => "otlp",
         }
     }
 }

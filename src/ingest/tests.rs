@@ -12,7 +12,8 @@ use crate::store::{Options, Store, Written};
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
 pub(super) struct Fixture {
-    store: Store,
+    pub(super) store: Store,
+    pub(super) clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
 }
 
@@ -24,8 +25,12 @@ impl Fixture {
             retention: None,
             ..Options::default()
         };
-        let store = Store::open(dir.path(), options, clock).unwrap();
-        Self { store, _dir: dir }
+        let store = Store::open(dir.path(), options, clock.clone()).unwrap();
+        Self {
+            store,
+            clock,
+            _dir: dir,
+        }
     }
 
     /// Decodes and stores, as a request is taken.

@@ -15,6 +15,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub(super) use self::line::text_of;
 pub use self::line::{Error, Fault};
 pub use self::parse::{Entry, Parser};
 use super::admission::{Admission, Exceeded};
@@ -46,38 +47,48 @@ pub fn decode(
     received: Timestamp,
     admission: &mut Admission<'_, '_>,
 ) -> Result<(), Refused> {
-    let mut parser = Parser::new(format, line::text_of(body)?);
-    let mut described = BTreeMap::new();
+    let mut parser = Parser::new(format, text_of(body)?);
+    let mut metadata = Metadata::default();
     while let Some(entry) = parser.next()? {
-        match entry {
-            Entry::Sample { value, timestamp } => {
-                parser.with_labels(|pairs| admission.series(pairs));
-                let sample = Sample::new(timestamp.unwrap_or(received), value);
-                admission.push(sample)?;
-            }
-            Entry::Type { metric, kind } => describe(&mut described, metric).kind = kind,
-            Entry::Help { metric, help } => {
-                describe(&mut described, metric).help = help.into_owned();
-            }
-            Entry::Unit { metric, unit } => {
-                unit.clone_into(&mut describe(&mut described, metric).unit);
-            }
+        if let Entry::Sample { value, timestamp } = entry {
+            parser.with_labels(|pairs| admission.series(pairs));
+            let sample = Sample::new(timestamp.unwrap_or(received), value);
+            admission.push(sample)?;
+        } else {
+            metadata.take(entry);
         }
     }
-    for (metric, metadata) in described {
-        admission.metadata(&metric, metadata)?;
-    }
-    Ok(())
+    Ok(metadata.describe(admission)?)
 }
 
-/// What is known so far of a metric: its lines may stand apart.
-fn describe<'a, 'm>(
-    described: &'m mut BTreeMap<Cow<'a, str>, MetricMetadata>,
-    metric: Cow<'a, str>,
-) -> &'m mut MetricMetadata {
-    described.entry(metric).or_insert_with(|| MetricMetadata {
-        kind: MetricKind::Unknown,
-        help: String::new(),
-        unit: String::new(),
-    })
+/// What a body says of its metrics so far: the lines of one metric may stand apart.
+#[derive(Debug, Default)]
+pub(super) struct Metadata<'a>(BTreeMap<Cow<'a, str>, MetricMetadata>);
+
+impl<'a> Metadata<'a> {
+    /// Takes what an entry says of a metric, if it does.
+    pub(super) fn take(&mut self, entry: Entry<'a>) {
+        match entry {
+            Entry::Sample { .. } => {}
+            Entry::Type { metric, kind } => self.of(metric).kind = kind,
+            Entry::Help { metric, help } => self.of(metric).help = help.into_owned(),
+            Entry::Unit { metric, unit } => unit.clone_into(&mut self.of(metric).unit),
+        }
+    }
+
+    fn of(&mut self, metric: Cow<'a, str>) -> &mut MetricMetadata {
+        self.0.entry(metric).or_insert_with(|| MetricMetadata {
+            kind: MetricKind::Unknown,
+            help: String::new(),
+            unit: String::new(),
+        })
+    }
+
+    /// Passes all of it on.
+    pub(super) fn describe(self, admission: &mut Admission<'_, '_>) -> Result<(), Exceeded> {
+        for (metric, metadata) in self.0 {
+            admission.metadata(&metric, metadata)?;
+        }
+        Ok(())
+    }
 }

@@ -14,7 +14,7 @@ use super::entry::Point;
 use super::index::Index;
 use super::live::Live;
 use super::queue::{Intake, Known};
-use super::{Error, Shared, Writer, Written};
+use super::{Error, Shared, Writer, Written, block_on};
 use crate::model::{Batch, Labels, MetricMetadata, Sample, SeriesId, SeriesSamples, label};
 
 /// Samples and metadata that are stored in one commit, or not at all.
@@ -117,6 +117,11 @@ impl Append {
         let (reply, answer) = oneshot::channel();
         self.shared.queue.write(intake, reply).await?;
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// [`Append::commit`] for threads outside the async runtime.
+    pub fn commit_blocking(self) -> Result<Written, Error> {
+        block_on(self.commit())
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use cutover::http::{ApiState, Limits, Listen, Tokens, router};
+use cutover::ingest::{Ways, otlp};
 use cutover::migration::{Config, Tracker};
 use cutover::model::{Batch, Clock, Labels, ManualClock, Sample, Timestamp};
 use cutover::net::body;
@@ -67,12 +68,22 @@ impl Api {
         let tracker =
             Tracker::open(store.reader(), store.writer(), clock.clone(), configs).unwrap();
         let health = Health::new(clock.clone());
+        let metrics = Metrics::default();
+        let shared: Arc<dyn Clock> = clock.clone();
         let mut state = ApiState {
             engine: Engine::new(store.reader(), promql::Limits::default()),
             reader: store.reader(),
             writer: store.writer(),
             migrations: tracker.clone(),
-            metrics: Metrics::default(),
+            ways: Ways::open(
+                &store.reader(),
+                &store.writer(),
+                &shared,
+                &metrics,
+                otlp::Config::default(),
+            )
+            .unwrap(),
+            metrics,
             health: health.clone(),
             clock: clock.clone(),
             limits: Limits::default(),

@@ -5,6 +5,7 @@
 //! keeps to topics, tables and connector names of its own, and expects servers that are new.
 
 mod appliance;
+mod clients;
 mod debezium;
 mod http;
 mod kafka;

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use crate::api::{Answer, Api, START, request};
 use crate::prometheus::{BINARY, Pair, Point, Prometheus, TimeSeries, WriteRequest};
+use crate::push::gzip;
 use crate::support::{Server, free_address, skip, wait_for};
 
 const V1: &str = "application/x-protobuf";
@@ -294,7 +295,7 @@ async fn what_is_not_taken_is_told_with_what_is() {
     gzip.headers_mut()
         .insert(CONTENT_ENCODING, "gzip".parse().unwrap());
     let answer = api.send(gzip).await;
-    let message = "Content-Encoding \"gzip\" is not taken: only snappy is";
+    let message = "Content-Encoding \"gzip\" is not taken: only snappy and zstd are";
     assert_eq!(plain_error(&answer), (415, message));
     let answer = api.get(WRITE).await;
     assert_eq!(answer.status, 405);
@@ -472,10 +473,43 @@ async fn bad_text_is_refused_whole_and_bad_samples_alone() {
         message.contains("application/openmetrics-text"),
         "{message}"
     );
-    let mut gzip = request(Method::POST, IMPORT, "a 1\n".into());
-    gzip.headers_mut()
-        .insert(CONTENT_ENCODING, "gzip".parse().unwrap());
-    assert_eq!(api.send(gzip).await.error().0, 415);
+    let mut twice = request(Method::POST, IMPORT, "a 1\n".into());
+    twice
+        .headers_mut()
+        .insert(CONTENT_ENCODING, "gzip, gzip".parse().unwrap());
+    assert_eq!(api.send(twice).await.error().0, 415);
+}
+
+#[tokio::test]
+async fn a_compressed_text_is_imported_and_one_that_becomes_too_large_is_not() {
+    let api = Api::with(&[], |state| state.limits.body_bytes_max = 1 << 20);
+    let send = async |body: &[u8]| {
+        let mut request = request(Method::POST, IMPORT, gzip(body).into());
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        api.send(request).await
+    };
+    // Shrinks more than metrics do as a rule, and is within the limit all the same.
+    let comment = [b"a 1\n# ".as_slice(), &vec![b'x'; 1 << 19]].concat();
+    let answer = send(&comment).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert_eq!(values(&api, "a", 0).await, ["1"]);
+    let (status, _, message) = send(&vec![b'\n'; (1 << 20) + 1]).await.error();
+    let expected = "the body becomes more than 1048576 bytes when decompressed";
+    assert_eq!((status, message.as_str()), (413, expected));
+}
+
+#[tokio::test]
+async fn remote_write_may_be_compressed_by_zstd() {
+    let api = Api::new();
+    let timeseries = vec![up(&[point(1.0, 0)])];
+    let body = WriteRequest { timeseries }.encode_to_vec();
+    let mut request = write_request(V1, zstd::encode_all(&body[..], 3).unwrap());
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_ENCODING, "zstd".parse().unwrap());
+    let answer = api.send(request).await;
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    assert_eq!(values(&api, "up", 0).await, ["1"]);
 }
 
 #[test]

@@ -35,6 +35,10 @@ install_packages() {
     command -v tmux >/dev/null || missing+=(tmux)
     command -v strace >/dev/null || missing+=(strace)
     command -v ip >/dev/null || missing+=(iproute2)
+    command -v curl >/dev/null || missing+=(curl)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
     if [ ${#missing[@]} -gt 0 ]; then
         if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
             die "please install these Debian packages, or what holds the same programs: ${missing[*]}"
@@ -72,4 +76,29 @@ install_jars() {
     [ -d "$jars" ] || die "could not write $jars"
     find "$cache" -maxdepth 1 -name 'jars-*' ! -path "$jars" -exec rm -rf {} +
     report "fetched jars" "$began"
+}
+
+# The client libraries of tests/real/clients, pinned there, in one folder: venv and node_modules. As
+# with the jars it is moved into place whole; a venv has its path within it, so the folder is made under
+# a name of its own and reached by a link.
+install_clients() {
+    local hash began partial output
+    hash=$(cat "$here/clients/requirements.txt" "$here/clients/package.json" | sha256sum)
+    clients=$cache/clients-${hash:0:16}
+    [ ! -d "$clients" ] || return 0
+    began=$(now)
+    mkdir -p "$cache"
+    partial=$(mktemp -d "$cache/clients.XXXXXX")
+    cp "$here/clients/package.json" "$partial"
+    output=$(python3 -m venv "$partial/venv" &&
+        "$partial/venv/bin/pip" install --quiet --disable-pip-version-check \
+            -r "$here/clients/requirements.txt" 2>&1 &&
+        npm install --prefix "$partial" --silent --no-audit --no-fund 2>&1) || {
+        rm -rf "$partial"
+        printf '%s\n' "$output" >&2
+        die "the client libraries could not be fetched"
+    }
+    ln -sT "$partial" "$clients" 2>/dev/null || rm -rf "$partial"
+    [ -d "$clients" ] || die "could not write $clients"
+    report "fetched client libraries" "$began"
 }

@@ -45,7 +45,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// A body as text.
-pub(super) fn text_of(body: &[u8]) -> Result<&str, Error> {
+pub(in crate::ingest) fn text_of(body: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(body).map_err(|error| {
         let (valid, _) = body.split_at(error.valid_up_to());
         let valid = String::from_utf8_lossy(valid);

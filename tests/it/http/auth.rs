@@ -30,6 +30,7 @@ fn shown(token: &Secret) -> HeaderValue {
 /// A request to a route of the table, with something for what its path leaves open.
 async fn ask(api: &Api, method: &Method, path: &str, token: Option<&Secret>) -> Answer {
     let path = path.replace("{name}", "job").replace("{id}", "shop");
+    let path = path.replace("{*group}", "YQ");
     let mut request = request(method.clone(), &path, Body::empty());
     if let Some(token) = token {
         request.headers_mut().insert(AUTHORIZATION, shown(token));
