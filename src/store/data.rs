@@ -195,6 +195,8 @@ pub(crate) struct Change {
     pub(crate) rows: Vec<WindowRow>,
     pub(crate) remove: Vec<BlockKey>,
     pub(crate) insert: Vec<Block>,
+    /// Samples that gave way to others of an earlier generation.
+    pub(crate) conflicts: u64,
 }
 
 impl Change {
@@ -206,7 +208,7 @@ impl Change {
         Self {
             rows: vec![emptied],
             remove,
-            insert: Vec::new(),
+            ..Self::default()
         }
     }
 
