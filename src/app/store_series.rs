@@ -110,7 +110,7 @@ impl StoreSeries {
             ),
             conflicts: metrics.counter(
                 "cutover_store_conflicts_total",
-                "Samples refused because another value is stored for their timestamp.",
+                "Samples refused, or left out at a merge, because another value is stored for their timestamp.",
                 &[],
             ),
             rejected: metrics.counter(

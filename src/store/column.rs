@@ -12,9 +12,12 @@ use crate::model::TimeRange;
 pub(crate) struct MergedColumn {
     pub(crate) timestamps: Vec<i64>,
     pub(crate) values: Vec<f64>,
+    /// Samples that were left out because another value was there for their timestamp.
+    pub(crate) conflicts: u64,
 }
 
 impl MergedColumn {
+    /// Goes on with another series.
     pub(crate) fn clear(&mut self) {
         self.timestamps.clear();
         self.values.clear();
@@ -40,7 +43,9 @@ impl MergedColumn {
                 self.push(at, value);
             }
             let there = old.next_if(|&(at, _)| at == timestamp);
-            self.push(timestamp, there.map_or(value, |(_, there)| there));
+            let kept = there.map_or(value, |(_, there)| there);
+            self.conflicts += u64::from(kept.to_bits() != value.to_bits());
+            self.push(timestamp, kept);
         }
         for (at, value) in old {
             self.push(at, value);

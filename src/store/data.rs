@@ -6,10 +6,7 @@
 
 use std::sync::Arc;
 
-use redb::{
-    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Error;
@@ -18,6 +15,7 @@ use super::bytes::{Bytes, Malformed, checked_row, put_row_checksum, put_varint};
 use super::entry::text;
 use super::files::{meta_value, put_meta};
 use super::handle::{Handle, malformed};
+use super::head::Gone;
 use super::index::Index;
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Records;
@@ -39,6 +37,7 @@ pub(crate) const RECORDS: TableDefinition<'_, (&str, &[u8]), &[u8]> =
 const META_APPLIED: &str = "applied_wal_seq";
 const META_REVISION: &str = "revision";
 const META_NEXT_SERIES: &str = "next_series";
+const META_NEXT_SYMBOL: &str = "next_symbol";
 
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(BLOCKS)?;
@@ -48,7 +47,8 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(RECORDS)?;
     put_meta(transaction, META_APPLIED, &0u64.to_le_bytes())?;
     put_meta(transaction, META_REVISION, &0u64.to_le_bytes())?;
-    put_meta(transaction, META_NEXT_SERIES, &0u32.to_le_bytes())
+    put_meta(transaction, META_NEXT_SERIES, &0u32.to_le_bytes())?;
+    put_meta(transaction, META_NEXT_SYMBOL, &0u32.to_le_bytes())
 }
 
 /// The sequence number up to which everything is in this file.
@@ -65,6 +65,11 @@ pub(crate) fn next_series(transaction: &ReadTransaction) -> Result<u32, redb::Er
     meta_value(transaction, META_NEXT_SERIES).map(u32::from_le_bytes)
 }
 
+/// The number of the first symbol that was not there at the last seal.
+pub(crate) fn next_symbol(transaction: &ReadTransaction) -> Result<u32, redb::Error> {
+    meta_value(transaction, META_NEXT_SYMBOL).map(u32::from_le_bytes)
+}
+
 /// Series and symbols that one file lacks.
 #[derive(Debug)]
 pub(crate) struct Definitions {
@@ -77,16 +82,15 @@ pub(crate) struct Definitions {
 }
 
 impl Definitions {
-    /// What the file lacks of the series up to an id and of the first so many symbols. None of the series
-    /// is forgotten: that takes a seal first.
+    /// What the file lacks of the series up to an id and of the first so many symbols. None of them is
+    /// gone yet: that takes a seal first.
     pub(crate) fn missing(
         transaction: &ReadTransaction,
         index: &Index,
         series: u32,
         symbols: usize,
     ) -> Result<Self, redb::Error> {
-        let known = transaction.open_table(SYMBOLS)?;
-        let first_symbol = known.last()?.map_or(0, |(number, _)| number.value() + 1);
+        let first_symbol = next_symbol(transaction)?;
         let first_series = next_series(transaction)?;
         let (mut pairs, mut ends) = (Vec::new(), Vec::new());
         for id in first_series..series {
@@ -125,7 +129,9 @@ impl Definitions {
             start = end;
         }
         let next = self.first_series + self.ends.len() as u32;
-        put_meta(transaction, META_NEXT_SERIES, &next.to_le_bytes())
+        put_meta(transaction, META_NEXT_SERIES, &next.to_le_bytes())?;
+        let next = self.first_symbol + self.symbols.len() as u32;
+        put_meta(transaction, META_NEXT_SYMBOL, &next.to_le_bytes())
     }
 }
 
@@ -135,8 +141,8 @@ pub(crate) struct Sealed<'a> {
     pub(crate) seq: u64,
     pub(crate) windows: Vec<(WindowRow, Vec<Block>)>,
     pub(crate) definitions: Definitions,
-    /// Series whose rows go.
-    pub(crate) forgotten: &'a [SeriesId],
+    /// Series and symbols whose rows go.
+    pub(crate) gone: &'a Gone,
     pub(crate) records: &'a Records,
 }
 
@@ -157,8 +163,12 @@ pub(crate) fn write_seal(
         }
         sealed.definitions.write(transaction)?;
         let mut series = transaction.open_table(SERIES)?;
-        for id in sealed.forgotten {
+        for id in &sealed.gone.series {
             series.remove(id.0)?;
+        }
+        let mut symbols = transaction.open_table(SYMBOLS)?;
+        for number in &sealed.gone.symbols {
+            symbols.remove(*number)?;
         }
         let mut row = Vec::new();
         let mut records = transaction.open_table(RECORDS)?;
@@ -185,6 +195,8 @@ pub(crate) struct Change {
     pub(crate) rows: Vec<WindowRow>,
     pub(crate) remove: Vec<BlockKey>,
     pub(crate) insert: Vec<Block>,
+    /// Samples that gave way to others of an earlier generation.
+    pub(crate) conflicts: u64,
 }
 
 impl Change {
@@ -196,7 +208,7 @@ impl Change {
         Self {
             rows: vec![emptied],
             remove,
-            insert: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -247,17 +259,15 @@ pub(crate) fn copy(from: &Handle, to: &Handle) -> Result<(), Error> {
     copy_table(from, to, &transaction, SYMBOLS)?;
     copy_table(from, to, &transaction, SERIES)?;
     copy_records(from, to, &transaction)?;
-    let (applied, revision, next_series) = from.contain(|| {
-        Ok((
-            applied(&transaction)?,
-            revision(&transaction)?,
-            next_series(&transaction)?,
-        ))
-    })?;
+    let (applied, revision) =
+        from.contain(|| Ok((applied(&transaction)?, revision(&transaction)?)))?;
+    let (series, symbol) =
+        from.contain(|| Ok((next_series(&transaction)?, next_symbol(&transaction)?)))?;
     to.write(|target| {
         put_meta(target, META_APPLIED, &applied.to_le_bytes())?;
         put_meta(target, META_REVISION, &revision.to_le_bytes())?;
-        put_meta(target, META_NEXT_SERIES, &next_series.to_le_bytes())
+        put_meta(target, META_NEXT_SERIES, &series.to_le_bytes())?;
+        put_meta(target, META_NEXT_SYMBOL, &symbol.to_le_bytes())
     })
 }
 
@@ -328,6 +338,8 @@ pub(crate) fn small_table_bytes(transaction: &ReadTransaction) -> Result<u64, re
 /// Rebuilds the index as of the last seal.
 pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::Error> {
     let mut index = Index::default();
+    let mut count = 0;
+    let next = next_symbol(transaction)?;
     let symbols = transaction.open_table(SYMBOLS)?;
     for row in symbols.range::<u32>(..)? {
         let (number, bytes) = row?;
@@ -336,12 +348,15 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
         let string = checked_row(bytes.value(), number.into())
             .and_then(text)
             .map_err(malformed(place()))?;
-        if index.intern(&string.into()) != number {
+        index.skip_symbols_to(number);
+        if number >= next || index.intern(&string.into()) != number {
             let detail = format!("{} is out of sequence", place());
             return Err(redb::Error::Corrupted(detail));
         }
+        count += 1;
     }
-    check_count("symbols", index.symbols().len(), symbols.len()?)?;
+    check_count("symbols", count, symbols.len()?)?;
+    index.skip_symbols_to(next);
     let mut pairs = Vec::new();
     let mut count = 0;
     let next = next_series(transaction)?;
@@ -351,7 +366,15 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
         let id = id.value();
         let place = || format!("series {id}");
         checked_row(bytes.value(), id.into())
-            .and_then(|bytes| decode_pairs(bytes, index.symbols().len(), &mut pairs))
+            .and_then(|bytes| {
+                let is_there = |number| {
+                    index
+                        .symbols()
+                        .get(number)
+                        .is_some_and(|symbol: &Arc<str>| !symbol.is_empty())
+                };
+                decode_pairs(bytes, is_there, &mut pairs)
+            })
             .map_err(malformed(place()))?;
         if id >= next {
             let detail = format!("{} is out of sequence: {next} comes next", place());
@@ -368,14 +391,14 @@ pub(crate) fn load_index(transaction: &ReadTransaction) -> Result<Index, redb::E
 
 pub(crate) fn decode_pairs(
     bytes: &[u8],
-    symbols: usize,
+    is_there: impl Fn(usize) -> bool,
     pairs: &mut Vec<(u32, u32)>,
 ) -> Result<(), Malformed> {
     let mut bytes = Bytes::new(bytes);
     pairs.clear();
     while !bytes.is_empty() {
         let pair = (bytes.varint_u32()?, bytes.varint_u32()?);
-        if pair.0.max(pair.1) as usize >= symbols {
+        if !is_there(pair.0 as usize) || !is_there(pair.1 as usize) {
             return Err(Malformed("names a symbol that is not there"));
         }
         pairs.push(pair);

@@ -39,10 +39,18 @@ pub(crate) struct Part {
     first_seq: u64,
     columns: RwLock<Columns>,
     records: RwLock<Records>,
-    /// Series that were forgotten.
-    forgotten: Mutex<Vec<SeriesId>>,
+    gone: Mutex<Gone>,
     bytes: AtomicU64,
     samples: AtomicU64,
+}
+
+/// What the rows of `series` and `symbols` are to lose when a part is sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    /// Series that were forgotten; none of them has a column in the part.
+    pub(crate) series: Vec<SeriesId>,
+    /// Symbols that were freed.
+    pub(crate) symbols: Vec<u32>,
 }
 
 impl Part {
@@ -51,7 +59,7 @@ impl Part {
             first_seq,
             columns: RwLock::default(),
             records: RwLock::default(),
-            forgotten: Mutex::default(),
+            gone: Mutex::default(),
             bytes: AtomicU64::new(0),
             samples: AtomicU64::new(0),
         }
@@ -74,11 +82,9 @@ impl Part {
         self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The series that were forgotten in its time; none of them has a column in it.
-    pub(crate) fn forgotten(&self) -> MutexGuard<'_, Vec<SeriesId>> {
-        self.forgotten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What went in its time.
+    pub(crate) fn gone(&self) -> MutexGuard<'_, Gone> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number that a column knows a commit by: one for the part's first, zero for all before it.

@@ -34,6 +34,7 @@ const REMEMBERED_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
+    /// By number; empty where one was freed, as no name and no value of a label is.
     symbols: Vec<Arc<str>>,
     numbers: HashMap<Arc<str>, u32>,
     /// The number of [`METRIC_NAME`].
@@ -277,8 +278,9 @@ impl Index {
     }
 
     /// Drops the forgotten series that no reader sees any more, now that there are none from before a
-    /// sequence number.
-    pub(crate) fn sweep(&mut self, oldest: u64) {
+    /// sequence number. Answers the numbers of symbols that were theirs alone, which are freed and not
+    /// given again.
+    pub(crate) fn sweep(&mut self, oldest: u64) -> Vec<u32> {
         let lists = self.departing.extract_if(.., |(seq, _)| *seq <= oldest);
         let mut gone: Vec<SeriesId> = lists.flat_map(|(_, list)| list).collect();
         gone.sort_unstable();
@@ -291,10 +293,12 @@ impl Index {
         let same_pair = |left: &(u32, u32, u32), right: &(u32, u32, u32)| {
             (left.0, left.1) == (right.0, right.1)
         };
+        let mut symbols = Vec::new();
         for group in postings.chunk_by(same_pair) {
             let (name, value, _) = group[0];
             let ids: Vec<u32> = group.iter().map(|&(_, _, series)| series).collect();
             self.take_out(name, value, &ids);
+            symbols.extend([name, value]);
         }
         self.series.remove(&gone);
         self.label_sets
@@ -309,6 +313,42 @@ impl Index {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        self.free(symbols)
+    }
+
+    /// Frees the symbols that no series uses; answers which.
+    pub(crate) fn sweep_symbols(&mut self) -> Vec<u32> {
+        let all = 0..self.symbols.len() as u32;
+        self.free(all.collect())
+    }
+
+    /// Frees those of some symbols that no series uses; answers which.
+    fn free(&mut self, mut symbols: Vec<u32>) -> Vec<u32> {
+        symbols.sort_unstable();
+        symbols.dedup();
+        symbols.retain(|&symbol| {
+            let mut labels = self.by_name.values();
+            !self.symbols[symbol as usize].is_empty()
+                && !self.by_name.contains_key(&symbol)
+                && !labels.any(|values| values.postings.contains_key(&symbol))
+        });
+        for &symbol in &symbols {
+            let string = std::mem::take(&mut self.symbols[symbol as usize]);
+            self.numbers.remove(&string);
+            if self.metric_name == Some(symbol) {
+                self.metric_name = None;
+            }
+        }
+        if self.numbers.capacity() > 4 * self.numbers.len() {
+            self.numbers.shrink_to(2 * self.numbers.len());
+        }
+        symbols
+    }
+
+    /// Leaves out the numbers of symbols before one: those were freed.
+    pub(crate) fn skip_symbols_to(&mut self, number: u32) {
+        let count = self.symbols.len().max(number as usize);
+        self.symbols.resize(count, Arc::default());
     }
 
     /// Takes series out of what has a value of a label, and the value if none is left.

@@ -175,7 +175,7 @@ impl Live {
 
     /// Forgets series, whose ids rise, as of the sequence number of their entry.
     pub(crate) fn forget(&self, seq: u64, series: &[SeriesId]) {
-        self.active().forgotten().extend_from_slice(series);
+        self.active().gone().series.extend_from_slice(series);
         self.index_mut().forget(seq, series);
         // After the index: whoever adds aliases looks there first.
         self.aliases_mut().forget(series);
@@ -186,7 +186,8 @@ impl Live {
         let oldest = self.oldest();
         let is_due = self.index().departing().any(|seq| seq <= oldest);
         if is_due {
-            self.index_mut().sweep(oldest);
+            let symbols = self.index_mut().sweep(oldest);
+            self.active().gone().symbols.extend(symbols);
         }
     }
 

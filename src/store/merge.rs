@@ -239,7 +239,7 @@ impl<'a> Merger<'a> {
                 chunks: Vec::new(),
             });
         }
-        self.merge(&mut cursors, cut, &mut assembly)?;
+        change.conflicts = self.merge(&mut cursors, cut, &mut assembly)?;
         let (merged, range) = assembly.into_blocks();
         let target = change.rows.iter().position(is_target);
         let mut target = target.map_or_else(
@@ -266,13 +266,14 @@ impl<'a> Merger<'a> {
         Ok(change)
     }
 
-    /// Merges what the cursors have up to the cut, series by series.
+    /// Merges what the cursors have up to the cut, series by series; answers how many samples gave way
+    /// to others.
     fn merge(
         &self,
         cursors: &mut [Cursor<'_>],
         cut: Place,
         assembly: &mut Assembly,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         for cursor in cursors.iter_mut() {
             self.load(cursor)?;
         }
@@ -302,7 +303,7 @@ impl<'a> Merger<'a> {
                 assembly.add(next.0, next.1, &column.timestamps, &column.values);
             }
         }
-        Ok(())
+        Ok(column.conflicts)
     }
 
     /// The part of a block that comes after a series, as blocks of the same row.

@@ -47,8 +47,10 @@ impl Recovered {
             if !entry.forgotten.is_empty() {
                 index.forget(seq, &entry.forgotten);
                 // Nobody reads yet.
-                index.sweep(seq);
-                part.forgotten().extend_from_slice(&entry.forgotten);
+                let symbols = index.sweep(seq);
+                let mut gone = part.gone();
+                gone.series.extend_from_slice(&entry.forgotten);
+                gone.symbols.extend(symbols);
             }
             let mut fill = part.fill(seq);
             for point in &entry.points {
@@ -74,6 +76,8 @@ impl Recovered {
             }
             Ok(())
         })?;
+        // They were still to be read when their series were sealed as gone.
+        part.gone().symbols.extend(index.sweep_symbols());
         Ok(Self {
             live: Live::new(index, part, deletions, published),
             applied,

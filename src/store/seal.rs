@@ -60,12 +60,12 @@ pub(crate) fn seal(shared: &Shared, job: &SealJob) -> Result<(), Error> {
     let manifest = shared.manifest();
     let revision = manifest.revision + 1;
     let records = part.records();
-    let forgotten = part.forgotten();
+    let gone = part.gone();
     let sealed = Sealed {
         seq: *seq,
         windows,
         definitions,
-        forgotten: &forgotten,
+        gone: &gone,
         records: &records,
     };
     let written = data.write(|transaction| data::write_seal(transaction, &sealed, revision));

@@ -25,6 +25,7 @@ pub(crate) struct Tally {
     merges: Work,
     rewrites: Work,
     failures: AtomicU64,
+    merged_conflicts: AtomicU64,
     rejected: [AtomicU64; REASONS.len()],
 }
 
@@ -69,18 +70,22 @@ pub struct Counts {
     pub rewrites: Done,
     /// Commits and jobs of the upkeep that went wrong.
     pub failures: u64,
+    /// Samples that a merge left out because a sample from before had another value for their timestamp.
+    pub merged_conflicts: u64,
     /// Samples refused, by every reason there is.
     pub rejected: Vec<(RejectReason, u64)>,
 }
 
 impl Counts {
-    /// Samples refused because another value is stored for their timestamp.
+    /// Samples refused, or left out when they were merged, because another value is stored for their
+    /// timestamp.
     pub fn conflicts(&self) -> u64 {
-        let conflicts = self.rejected.iter();
-        conflicts
+        let rejected = self.rejected.iter();
+        let refused: u64 = rejected
             .filter(|(reason, _)| *reason == RejectReason::DuplicateTimestamp)
             .map(|(_, count)| count)
-            .sum()
+            .sum();
+        refused + self.merged_conflicts
     }
 }
 
@@ -103,6 +108,11 @@ impl Tally {
         }
     }
 
+    /// Counts samples that a merge left out.
+    pub(crate) fn conflicted(&self, samples: u64) {
+        self.merged_conflicts.fetch_add(samples, Ordering::Relaxed);
+    }
+
     /// Counts what of a batch was refused.
     pub(crate) fn rejected(&self, written: &Written) {
         for (reason, count) in &written.rejected_by_reason {
@@ -120,6 +130,7 @@ impl Tally {
             merges: self.merges.done(),
             rewrites: self.rewrites.done(),
             failures: self.failures.load(Ordering::Relaxed),
+            merged_conflicts: self.merged_conflicts.load(Ordering::Relaxed),
             rejected: rejected
                 .map(|(reason, count)| (*reason, count.load(Ordering::Relaxed)))
                 .collect(),

@@ -160,7 +160,9 @@ fn merge(
         }
     };
     shared.check_space(change.insert_bytes())?;
+    let conflicts = change.conflicts;
     commit(shared, change)?;
+    shared.tally.conflicted(conflicts);
     *purging = under_way;
     Ok(())
 }

@@ -118,9 +118,23 @@ fn a_forgotten_series_is_seen_until_its_readers_are_gone() {
     );
     index.sweep(7);
     assert_eq!(index.select(&[Matcher::equal("job", "a")]), [again]);
-    index.forget(8, &[b, again]);
-    index.sweep(8);
+    // Its symbols are those of the other one too; b's value is its own.
+    index.forget(8, &[b]);
+    let freed = index.sweep(8);
+    let symbols: Vec<&str> = index.symbols().iter().map(|symbol| &**symbol).collect();
+    assert_eq!(
+        (freed, symbols),
+        (vec![4], vec!["__name__", "up", "job", "a", ""])
+    );
+    index.forget(9, &[again]);
+    assert_eq!(index.sweep(9), [0, 1, 2, 3]);
     assert_eq!((index.count(), index.next_id()), (0, 3));
+    // A string that comes back has another number.
+    let back = index.define(&labels("b"));
+    assert_eq!(index.metric(back), 6);
+    assert_eq!(index.labels(back), labels("b"));
+    index.forget(10, &[back]);
+    index.sweep(10);
     assert_eq!(index.cardinality(5).label_pairs, 0);
 }
 

@@ -18,7 +18,7 @@ use super::{Merger, Place, SLICE_BYTES, gather};
 use crate::model::SeriesId;
 
 /// A purge that is under way.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Purge {
     window: Window,
     generation: u64,

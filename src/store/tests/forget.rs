@@ -72,6 +72,13 @@ fn rows(store: &Store) -> u64 {
     series.len().unwrap()
 }
 
+fn symbol_rows(store: &Store) -> u64 {
+    let data = &store.shared.files.data;
+    let transaction = data.begin_read().unwrap();
+    let symbols = transaction.open_table(data::SYMBOLS).unwrap();
+    symbols.len().unwrap()
+}
+
 fn times(snapshot: &Snapshot, job: &str) -> Vec<i64> {
     let matcher = Matcher::equal("job", job);
     let columns = snapshot
@@ -100,6 +107,7 @@ fn series_past_the_retention_are_forgotten_and_come_back_as_others() {
         assert_eq!(jobs(&store), ["b"]);
         assert_eq!((id(&store, "a"), id(&store, "b")), (None, Some(1)));
         assert_eq!(rows(&store), 1);
+        assert_eq!(symbol_rows(&store), 4, "__name__, up, job, b");
         let stats = store.reader().stats().unwrap();
         assert_eq!(stats.series, 1);
         let cardinality = store.reader().index_stats(5).cardinality;
@@ -295,6 +303,7 @@ fn churn_leaves_nothing_behind() {
         clock.advance(2 * HOUR);
         settle(&store);
         most = most.max(rows(&store));
+        assert!(symbol_rows(&store) <= 3 + most);
     }
     // Twelve hours and the window that is only partly past them, by two hours each.
     assert!(most <= 900, "{most} rows");

@@ -237,6 +237,19 @@ proptest! {
         let store = open();
         prop_assert_eq!(store.shared.live().index().count(), model.series());
         check(&store, &model, bounds);
+        // Of strings, too, only those are left that a series has.
+        let strings = model.samples.iter().filter(|(_, column)| !column.is_empty());
+        let strings: BTreeSet<&str> = strings
+            .flat_map(|(labels, _)| labels)
+            .flat_map(|label| [&*label.name, &*label.value])
+            .collect();
+        {
+            let live = store.shared.live();
+            let index = live.index();
+            let symbols = index.symbols().iter().map(|symbol| &**symbol);
+            let symbols: BTreeSet<&str> = symbols.filter(|symbol| !symbol.is_empty()).collect();
+            prop_assert_eq!(symbols, strings);
+        }
         drop(store);
         let verified = verify::verify_on(disk, &mut |_, _| ()).unwrap();
         prop_assert_eq!(verified.faults, []);

@@ -83,6 +83,33 @@ fn generations_of_a_day_become_one_and_nothing_changes_that_is_read() {
 }
 
 #[test]
+fn of_two_values_for_a_time_the_first_stays_and_the_other_is_counted() {
+    let (disk, clock) = (Disk::default(), clock());
+    let store = open(&disk, &clock, None);
+    let at_ms = NOW_MS - 36 * HOUR_MS;
+    let write = |job: u64, value: f64| {
+        let mut batch = Batch::default();
+        batch.push(labels(job), Sample::new(Timestamp::from_ms(at_ms), value));
+        let written = store.writer().write_blocking(batch).unwrap();
+        // What is sealed is not looked at when a sample comes.
+        assert_eq!(written.accepted, 1);
+    };
+    let conflicts = || store.reader().stats().unwrap().counts.conflicts();
+    write(0, 1.0);
+    write(1, 1.0);
+    store.seal().unwrap();
+    write(0, 2.0);
+    write(1, 1.0);
+    store.seal().unwrap();
+    assert_eq!(conflicts(), 0);
+    store.settle().unwrap();
+    assert_eq!((rows(&store), conflicts()), (1, 1));
+    let sample = |value: f64| vec![(at_ms, value.to_bits())];
+    let expected = [labels(0), labels(1)].map(|labels| (labels.to_string(), sample(1.0)));
+    assert_eq!(all(&store), expected);
+}
+
+#[test]
 fn windows_stay_apart_when_samples_are_kept_for_days_only() {
     let (disk, clock) = (Disk::default(), clock());
     let store = open(&disk, &clock, Some(2));

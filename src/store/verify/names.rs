@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use redb::ReadTransaction;
 
+use super::super::Error;
 use super::super::bytes::checked_row;
 use super::super::data;
 use super::super::entry::text;
@@ -17,7 +18,8 @@ use crate::model::{Labels, METRIC_NAME, SeriesId};
 /// Where one is damaged, there is `None` in its place.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    symbols: Vec<Option<Arc<str>>>,
+    /// By number, as far as they are not freed.
+    symbols: HashMap<u32, Option<Arc<str>>>,
     /// By id, as far as they are not forgotten.
     series: HashMap<u32, Option<Vec<(u32, u32)>>>,
     /// Series that rows of the write-ahead file define.
@@ -47,7 +49,7 @@ impl Names {
     }
 
     pub(super) fn metric(&self, metric: u32) -> String {
-        match self.symbols.get(metric as usize) {
+        match self.symbols.get(&metric) {
             Some(Some(name)) => format!("metric {name:?}"),
             _ if metric == NO_METRIC => "no metric".to_owned(),
             _ => format!("metric of symbol {metric}"),
@@ -59,7 +61,7 @@ impl Names {
         let pairs = self.series.get(&series.0)?.as_ref()?;
         let is_metric = |name: u32| {
             self.symbols
-                .get(name as usize)?
+                .get(&name)?
                 .as_deref()
                 .map(|name| name == METRIC_NAME)
         };
@@ -76,7 +78,7 @@ impl Names {
         if let Some(labels) = self.defined.get(&series.0) {
             return shown(&pairs_of(labels));
         }
-        let symbol = |number: u32| self.symbols.get(number as usize)?.as_deref();
+        let symbol = |number: u32| self.symbols.get(&number)?.as_deref();
         let pairs: Option<Vec<(&str, &str)>> = match self.series.get(&series.0) {
             Some(Some(pairs)) => pairs
                 .iter()
@@ -108,11 +110,18 @@ fn shown(pairs: &[(&str, &str)]) -> String {
 }
 
 impl Verified {
+    /// The number that comes next; when it cannot be told, none is out of sequence.
+    fn next(&mut self, data: &Handle, next: Result<u32, Error>) -> Option<u32> {
+        next.inspect_err(|error| self.error(data, "table \"meta\"", error))
+            .ok()
+    }
+
     /// Reads symbols and series.
     pub(super) fn names(&mut self, data: &Handle, transaction: &ReadTransaction) -> Names {
         let mut names = Names::default();
         let mut faults = Vec::new();
         let mut known = HashSet::new();
+        let next_symbol = self.next(data, data.contain(|| data::next_symbol(transaction)));
         let symbols = &mut names.symbols;
         let count = each_row(data, transaction, data::SYMBOLS, |number: u32, value| {
             let place = format!("symbol {number}");
@@ -124,11 +133,9 @@ impl Verified {
                     None
                 }
             };
-            if number as usize != symbols.len() {
-                faults.push((
-                    place.clone(),
-                    format!("is out of sequence: {} comes next", symbols.len()),
-                ));
+            if let Some(next) = next_symbol.filter(|&next| number >= next) {
+                let detail = format!("is out of sequence: {next} comes next");
+                faults.push((place.clone(), detail));
             }
             if symbol
                 .as_ref()
@@ -136,23 +143,19 @@ impl Verified {
             {
                 faults.push((place, "is there twice".to_owned()));
             }
-            symbols.push(symbol);
+            symbols.insert(number, symbol);
         });
         self.counted(data, "symbols", count);
-        let symbols = names.symbols.len();
-        let next = data.contain(|| data::next_series(transaction));
-        if let Err(error) = &next {
-            self.error(data, "table \"meta\"", error);
-        }
-        // When it cannot be told, no id is out of sequence.
-        let next = next.ok();
+        let next = self.next(data, data.contain(|| data::next_series(transaction)));
         names.next = next.unwrap_or(0);
+        let symbols = &names.symbols;
         let series = &mut names.series;
         let count = each_row(data, transaction, data::SERIES, |id: u32, value| {
             let place = format!("series {id}");
             let mut pairs = Vec::new();
+            let is_there = |number: usize| symbols.contains_key(&(number as u32));
             let decoded = checked_row(value, id.into())
-                .and_then(|bytes| data::decode_pairs(bytes, symbols, &mut pairs));
+                .and_then(|bytes| data::decode_pairs(bytes, is_there, &mut pairs));
             if let Err(error) = decoded {
                 faults.push((place.clone(), malformed(error)));
             }
