@@ -57,7 +57,7 @@ pub fn score(mut input: impl BufRead, mut output: impl Write) -> Result<Summary,
             .split(',')
             .map(|field| field.trim().trim_matches('"'))
             .collect();
-        if summary.rows == 0 && fields.iter().any(|field| *field == "timestamp") {
+        if summary.rows == 0 && fields.contains(&"timestamp") {
             columns = Columns::of(&fields).ok_or_else(|| Error::Row {
                 line,
                 reason: "there is no column named \"value\"".to_owned(),

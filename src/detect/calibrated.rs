@@ -93,10 +93,10 @@ impl Calibrated {
         self.since_alarm = self.since_alarm.map(|values| values.saturating_add(1));
         if excess.is_news {
             self.since_alarm = Some(0);
-            return excess.excess.min(SCORE_MAX);
+            return excess.multiple.min(SCORE_MAX);
         }
         let is_muted =
-            excess.excess > 1.0 || self.since_alarm.is_some_and(|values| values < MUTED_VALUES);
+            excess.multiple > 1.0 || self.since_alarm.is_some_and(|values| values < MUTED_VALUES);
         if is_muted {
             surprise.min(MUTED_MAX)
         } else {

@@ -228,8 +228,7 @@ impl Story {
         let turn = (at.seconds() / 86_400.0 * std::f64::consts::TAU).sin();
         let season = (base * (1.0 + 0.6 * turn) + noise).max(0.05 * base);
         match self.scenario {
-            Scenario::Stall if is_anomalous => 0.0,
-            Scenario::StallInSeason if is_anomalous => 0.0,
+            Scenario::Stall | Scenario::StallInSeason if is_anomalous => 0.0,
             Scenario::Stall => rate,
             Scenario::StallInSeason | Scenario::QuietSeason => season,
             Scenario::Step if is_anomalous => base + noise + self.step * self.deviation,

@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Error;
 use super::block::{Block, BlockKey};
 use super::bytes::{Bytes, Malformed, checked_row, put_row_checksum, put_varint};
 use super::entry::text;
-use super::files::{meta_value, put_meta};
+use super::files::{meta_value, meta_value_if_any, put_meta};
 use super::handle::{Handle, malformed};
 use super::head::Gone;
 use super::index::Index;
@@ -62,12 +65,25 @@ pub(crate) fn revision(transaction: &ReadTransaction) -> Result<u64, redb::Error
 
 /// The id of the first series that was not defined at the last seal: ids are not given again.
 pub(crate) fn next_series(transaction: &ReadTransaction) -> Result<u32, redb::Error> {
-    meta_value(transaction, META_NEXT_SERIES).map(u32::from_le_bytes)
+    next(transaction, META_NEXT_SERIES, SERIES)
 }
 
 /// The number of the first symbol that was not there at the last seal.
 pub(crate) fn next_symbol(transaction: &ReadTransaction) -> Result<u32, redb::Error> {
-    meta_value(transaction, META_NEXT_SYMBOL).map(u32::from_le_bytes)
+    next(transaction, META_NEXT_SYMBOL, SYMBOLS)
+}
+
+/// A file in which nothing was ever forgotten may not say it: then it is the one after the last.
+fn next(
+    transaction: &ReadTransaction,
+    key: &str,
+    table: TableDefinition<'_, u32, &[u8]>,
+) -> Result<u32, redb::Error> {
+    if let Some(next) = meta_value_if_any(transaction, key)? {
+        return Ok(u32::from_le_bytes(next));
+    }
+    let rows = transaction.open_table(table)?;
+    Ok(rows.last()?.map_or(0, |(last, _)| last.value() + 1))
 }
 
 /// Series and symbols that one file lacks.

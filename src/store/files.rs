@@ -310,18 +310,32 @@ pub(crate) fn meta_value<const N: usize>(
     transaction: &ReadTransaction,
     key: &str,
 ) -> Result<[u8; N], redb::Error> {
-    let wrong = || redb::Error::Corrupted(format!("{key:?} in table \"meta\" is missing or wrong"));
+    meta_value_if_any(transaction, key)?.ok_or_else(|| wrong_meta(key))
+}
+
+fn wrong_meta(key: &str) -> redb::Error {
+    redb::Error::Corrupted(format!("{key:?} in table \"meta\" is missing or wrong"))
+}
+
+/// The same for what older files do not have.
+pub(crate) fn meta_value_if_any<const N: usize>(
+    transaction: &ReadTransaction,
+    key: &str,
+) -> Result<Option<[u8; N]>, redb::Error> {
     let meta = transaction.open_table(META).map_err(|error| match error {
         redb::TableError::TableDoesNotExist(_) => {
             redb::Error::Corrupted("no file of a cutover store".to_owned())
         }
         other => other.into(),
     })?;
-    let value = meta.get(key)?.ok_or_else(wrong)?;
+    let Some(value) = meta.get(key)? else {
+        return Ok(None);
+    };
     let value = checked_row(value.value(), meta_seed(key)).map_err(malformed(key))?;
-    value
+    let value = value
         .try_into()
-        .map_err(|_cause: std::array::TryFromSliceError| wrong())
+        .map_err(|_cause: std::array::TryFromSliceError| wrong_meta(key))?;
+    Ok(Some(value))
 }
 
 pub(crate) fn put_meta(

@@ -36,8 +36,8 @@ enum State {
 /// What a value comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Excess {
-    /// The worst deviation in multiples of its limit; above 1 is an anomaly.
-    pub(super) excess: f64,
+    /// The worst deviation as a multiple of its limit; above 1 is an anomaly.
+    pub(super) multiple: f64,
     /// It begins here, or has become much worse.
     pub(super) is_news: bool,
     /// Whether the value may be learned from.
@@ -116,13 +116,13 @@ impl Alarm {
                     told: excess,
                 };
                 Excess {
-                    excess,
+                    multiple: excess,
                     is_news: true,
                     is_normal: false,
                 }
             }
             State::Quiet => Excess {
-                excess,
+                multiple: excess,
                 is_news: false,
                 is_normal: true,
             },
@@ -140,7 +140,7 @@ impl Alarm {
                     self.calm = 0;
                 }
                 Excess {
-                    excess,
+                    multiple: excess,
                     is_news,
                     is_normal: lasts_long && !is_calm,
                 }
@@ -150,7 +150,7 @@ impl Alarm {
                     self.state = State::Quiet;
                 }
                 Excess {
-                    excess: excess.min(0.99),
+                    multiple: excess.min(0.99),
                     is_news: false,
                     is_normal: true,
                 }

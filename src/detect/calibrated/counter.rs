@@ -15,7 +15,8 @@ pub(super) struct Counter {
     resets: u32,
     /// It moved as no counter does, once and for all.
     is_refuted: bool,
-    is_counter: bool,
+    /// It is taken for a counter.
+    counts: bool,
 }
 
 /// Values before a series can be taken for a counter.
@@ -47,15 +48,15 @@ impl Counter {
             }
         }
         self.last = value;
-        let was_counter = self.is_counter;
-        self.is_counter = !self.is_refuted
+        let did_count = self.counts;
+        self.counts = !self.is_refuted
             && self.seen >= SEEN_MIN
             && f64::from(self.rises) > 0.9 * f64::from(self.seen)
             && f64::from(self.resets) <= 1.0 + 0.02 * f64::from(self.seen);
         self.seen = self.seen.saturating_add(1);
         Meaning {
-            value: if self.is_counter { self.rise } else { value },
-            is_other: self.is_counter != was_counter,
+            value: if self.counts { self.rise } else { value },
+            is_other: self.counts != did_count,
         }
     }
 }

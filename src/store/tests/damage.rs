@@ -234,3 +234,26 @@ fn a_damaged_row_of_the_write_ahead_file_is_refused_naming_it() {
         format!("/simulated/{WAL} is corrupt: row 1: does not have its checksum")
     );
 }
+
+/// Directories from before series were forgotten lack what says where ids go on.
+#[test]
+fn a_file_that_does_not_say_which_series_comes_next_is_opened() {
+    let disk = sealed();
+    change(&disk, DATA, |transaction| {
+        let meta = TableDefinition::<&str, &[u8]>::new("meta");
+        let mut meta = transaction.open_table(meta).unwrap();
+        for key in ["next_series", "next_symbol"] {
+            assert!(meta.remove(key).unwrap().is_some(), "{key}");
+        }
+    });
+    let store = try_open(&disk).unwrap();
+    let index = store.shared.live();
+    assert_eq!(index.index().next_id(), 20);
+    let mut batch = Batch::default();
+    let sample = Sample::new(Timestamp::from_ms(NOW_MS), 1.0);
+    batch.push(Labels::of("up", &[("job", "another")]), sample);
+    store.writer().write_blocking(batch).unwrap();
+    store.close().unwrap();
+    let store = try_open(&disk).unwrap();
+    assert_eq!(store.shared.live().index().next_id(), 21);
+}
