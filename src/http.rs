@@ -29,12 +29,14 @@ mod remote_read;
 mod route;
 mod router;
 mod rule_api;
+mod selection;
 mod serve;
 mod status_api;
 mod store_api;
 mod stream;
 mod syntax_api;
 mod target_api;
+mod turn;
 pub mod wire;
 mod write_api;
 

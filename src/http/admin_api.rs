@@ -17,8 +17,9 @@ use crate::store::Head;
 use super::error::{ApiError, Kind};
 use super::json;
 use super::params::Params;
-use super::prom_api::Selection;
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::selection::Selection;
+use super::turn::off_runtime;
 use super::wire;
 
 /// Deletes the samples of the selected series in a range of time.

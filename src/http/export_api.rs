@@ -12,8 +12,8 @@ use crate::store;
 use super::error::ApiError;
 use super::export::Export;
 use super::params::Params;
-use super::prom_api::Selection;
 use super::router::Api;
+use super::selection::Selection;
 use super::stream::{self, Source};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

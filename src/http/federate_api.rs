@@ -19,8 +19,8 @@ use crate::store::{self, Selection, Walk};
 use super::error::ApiError;
 use super::export::{is_label_name, is_metric_name, put_escaped, put_quoted, put_value};
 use super::params::Params;
-use super::prom_api;
 use super::router::Api;
+use super::selection::Selection as Selected;
 use super::stream::{self, Source};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -31,7 +31,7 @@ pub(super) async fn federate(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let selectors = prom_api::Selection::of(&params)?.selectors;
+    let selectors = Selected::of(&params)?.selectors;
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let (names, content_type) = match accept {
         Some(accept) if accept.contains("escaping=allow-utf-8") => (Names::Quoted, TEXT_UTF_8),

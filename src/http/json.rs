@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::model::Labels;
 
-use super::router::Held;
+use super::turn::Held;
 
 /// Writes an answer bit by bit.
 pub(super) trait Pieces: Send + Unpin + 'static {

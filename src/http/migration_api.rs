@@ -14,7 +14,8 @@ use crate::model::Timestamp;
 use super::error::ApiError;
 use super::json;
 use super::object::Object;
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 use super::wire;
 
 type ApiResult = Result<Response, ApiError>;

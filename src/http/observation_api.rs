@@ -12,7 +12,8 @@ use crate::store;
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 use super::wire;
 
 /// Entries of a list when the request does not say.

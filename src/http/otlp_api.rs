@@ -14,7 +14,8 @@ use crate::ingest::counters::Source;
 use crate::ingest::otlp::{Answer, Encoding};
 
 use super::error::{ApiError, Kind};
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";

@@ -9,19 +9,17 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::model::{Column, Label, Labels, Matcher, MetricKind, MetricMetadata, Timestamp};
-use crate::promql::{self, Answer, Engine, Limits, QueryOptions, Steps, Value, parse_selector};
+use crate::model::{Column, Label, Labels, MetricKind, MetricMetadata, Timestamp};
+use crate::promql::{self, Answer, Engine, QueryOptions, Steps, Value};
 
 use super::answer::AnswerPieces;
 use super::error::{ApiError, Kind};
 use super::json::{self, SeriesList};
 use super::params::Params;
 use super::router::Api;
+use super::selection::Selection;
 
 type ApiResult = Result<Response, ApiError>;
-
-/// Nesting of a `match[]`: braces, and the alternatives in them.
-const SELECTOR_DEPTH_MAX: usize = 32;
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -284,54 +282,6 @@ fn list(names: BTreeSet<String>, limit: Option<usize>) -> Response {
     let mut names = Vec::from_iter(names);
     let warnings = cut(&mut names, limit);
     json::success_with(&names, &warnings)
-}
-
-/// What the metadata endpoints select by.
-pub(super) struct Selection {
-    /// One list of matchers for each alternative of each `match[]`.
-    pub(super) selectors: Vec<Vec<Matcher>>,
-    pub(super) range: crate::model::TimeRange,
-    limit: Option<usize>,
-}
-
-impl Selection {
-    pub(super) fn of(params: &Params) -> Result<Self, ApiError> {
-        // A selector is flat: what nests deeper is none, and is not worth a stack of its own.
-        let limits = Limits {
-            depth_max: SELECTOR_DEPTH_MAX,
-            ..Limits::default()
-        };
-        let mut selectors = Vec::new();
-        for text in params.all("match[]") {
-            let alternatives = parse_selector(text, &limits)
-                .map_err(|error| ApiError::bad_param("match[]", error))?;
-            selectors.extend(alternatives);
-        }
-        Ok(Self {
-            selectors,
-            range: params.range()?,
-            limit: params.limit("limit")?,
-        })
-    }
-
-    /// The same where something has to be selected.
-    pub(super) fn required(params: &Params) -> Result<Self, ApiError> {
-        let selection = Self::of(params)?;
-        if selection.selectors.is_empty() {
-            let message = "no match[] parameter provided";
-            return Err(ApiError::new(Kind::BadData, message));
-        }
-        Ok(selection)
-    }
-
-    /// The selectors, or the one that selects everything when there are none.
-    fn selectors_or_all(&self) -> Vec<Vec<Matcher>> {
-        if self.selectors.is_empty() {
-            vec![Vec::new()]
-        } else {
-            self.selectors.clone()
-        }
-    }
 }
 
 /// Undoes the escaping by which clients send names beyond `[a-zA-Z0-9_]`: `U__`, then `__` for an

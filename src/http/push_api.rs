@@ -15,7 +15,8 @@ use crate::ingest::push::{self, GroupKey};
 use crate::ingest::text::Format;
 
 use super::error::{ApiError, Kind};
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 
 /// `PUT`, `POST` and `DELETE /metrics/job/...`.
 pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Response {

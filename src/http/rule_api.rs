@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::error::{ApiError, Kind};
 use super::json;
 use super::params::Params;
-use super::prom_api::Selection;
+use super::selection::Selection;
 
 pub(super) async fn rules(params: Params) -> Result<Response, ApiError> {
     #[derive(Serialize)]

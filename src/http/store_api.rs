@@ -11,7 +11,8 @@ use crate::store::Frequency;
 use super::error::{ApiError, Kind};
 use super::json;
 use super::params::Params;
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 use super::wire;
 
 type ApiResult = Result<Response, ApiError>;

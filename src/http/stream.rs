@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use crate::store;
 
 use super::error::ApiError;
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 
 /// Bytes gathered before they are handed on.
 const CHUNK_BYTES: usize = 256 << 10;

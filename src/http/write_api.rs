@@ -22,7 +22,8 @@ use crate::net::{body, encoding, snappy};
 use crate::store::{Rejection, Written};
 
 use super::error::{ApiError, Kind};
-use super::router::{Api, off_runtime};
+use super::router::Api;
+use super::turn::off_runtime;
 
 /// Smaller bodies are decoded where they are received: going elsewhere costs more.
 const INLINE_BYTES_MAX: usize = 256 << 10;

@@ -149,7 +149,9 @@ fn path() -> impl Strategy<Value = String> {
     let known = (prop::sample::select(paths), "[a-zA-Z0-9_%.-]{1,12}").prop_map(|(path, part)| {
         // An escape that is none is not a URI.
         let part = part.replace('%', "%25");
-        path.replace("{name}", &part).replace("{id}", &part)
+        path.replace("{name}", &part)
+            .replace("{id}", &part)
+            .replace("{*group}", &format!("{part}/a/b"))
     });
     prop_oneof![9 => known, 1 => "/[a-z0-9/._-]{0,20}"]
 }
@@ -230,7 +232,14 @@ fn check(wild: &Wild, answer: &Answer) -> Result<(), TestCaseError> {
         answer.body
     );
     // What speaks Prometheus' protocols, whose errors are plain text.
-    let is_plain = ["/api/v1/write", "/api/v1/read"].contains(&&*wild.path);
+    let is_plain = [
+        "/api/v1/write",
+        "/api/v1/read",
+        "/api/v1/otlp/",
+        "/metrics/job",
+    ]
+    .iter()
+    .any(|prefix| wild.path.starts_with(prefix));
     if wild.method == Method::HEAD
         || status == 204
         || (is_plain && ![401, 403, 405].contains(&status))
