@@ -26,12 +26,16 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl From<TargetStatus> for Target {
     fn from(status: TargetStatus) -> Self {
+        let interval = unit::format_duration(status.interval);
+        let timeout = unit::format_duration(status.timeout);
         let labels = status.labels.iter();
         let labels = labels.map(|label| (label.name.to_string(), label.value.to_string()));
         let discovered = [
             ("__address__", &status.address),
             ("__metrics_path__", &status.path),
             ("__scheme__", &status.scheme),
+            ("__scrape_interval__", &interval),
+            ("__scrape_timeout__", &timeout),
             ("job", &status.job),
         ];
         let discovered = discovered.map(|(name, value)| (name.to_owned(), value.clone()));
@@ -52,8 +56,8 @@ impl From<TargetStatus> for Target {
                 .map_or_else(|| NEVER.to_owned(), |at| at.to_string()),
             last_scrape_duration: status.last_duration.as_secs_f64(),
             health: health.to_owned(),
-            scrape_interval: unit::format_duration(status.interval),
-            scrape_timeout: unit::format_duration(status.timeout),
+            scrape_interval: interval,
+            scrape_timeout: timeout,
         }
     }
 }

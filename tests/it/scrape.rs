@@ -3,8 +3,16 @@
 use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::{Value, json};
 
 use crate::support::{Server, cutover, file, output, wait_for};
+
+fn targets(server: &Server) -> Value {
+    let (_, body) = server.get("/api/v1/targets").unwrap();
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["data"]["droppedTargets"], json!([]));
+    answer["data"]["activeTargets"].clone()
+}
 
 #[test]
 fn a_target_is_scraped_and_its_end_is_seen() {
@@ -44,6 +52,24 @@ fn a_target_is_scraped_and_its_end_is_seen() {
     });
     let (_, health) = server.get("/api/v1/health").unwrap();
     assert!(health.contains("\"scrape\""), "{health}");
+    let listed = targets(&server);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let address = target.address.to_string();
+    let url = format!("http://{address}/metrics");
+    let expected = json!({
+        "discoveredLabels": {
+            "__address__": address, "__metrics_path__": "/metrics", "__scheme__": "http",
+            "__scrape_interval__": "1s", "__scrape_timeout__": "1s", "job": "other",
+        },
+        "labels": {"instance": address, "job": "other", "site": "lab"},
+        "scrapePool": "other", "scrapeUrl": url, "globalUrl": url,
+        "lastError": "", "health": "up", "scrapeInterval": "1s", "scrapeTimeout": "1s",
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(listed[0][name], *value, "{name}");
+    }
+    assert!(listed[0]["lastScrapeDuration"].as_f64().unwrap() > 0.0);
+    assert!(listed[0]["lastScrape"].as_str().unwrap().starts_with("20"));
 
     let address = target.address;
     target.kill();
@@ -55,6 +81,9 @@ fn a_target_is_scraped_and_its_end_is_seen() {
         .query("{job=\"other\",__name__=~\"cutover_.*\"}", &[])
         .unwrap();
     assert!(gone.is_empty(), "{gone:?}");
+    let listed = targets(&server);
+    assert_eq!(listed[0]["health"], "down");
+    assert_ne!(listed[0]["lastError"], "");
     let (_, health) = server.get("/api/v1/health").unwrap();
     let complaint = format!("the target is down: job other, http://{address}/metrics: ");
     assert!(health.contains(&complaint), "{health}");
