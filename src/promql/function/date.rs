@@ -17,6 +17,8 @@ pub(in crate::promql) enum DatePart {
 }
 
 const DAY_SECONDS: i64 = 86_400;
+/// 2^63, which is no number of 64 bits with a sign.
+const LIMIT: f64 = 9_223_372_036_854_775_808.0;
 /// Go counts seconds from a year of its own, without a sign: what is earlier comes out 2^64 s later.
 const SECONDS_MIN: i64 = -9_223_372_028_715_321_600;
 
@@ -46,8 +48,7 @@ impl DatePart {
     fn part(self, seconds: f64) -> f64 {
         // What is no number of 64 bits has a date nevertheless, that which Prometheus gives it: the
         // least such number is what x86-64 makes of it.
-        let is_number =
-            (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&seconds);
+        let is_number = (-LIMIT..LIMIT).contains(&seconds);
         let seconds = if is_number { seconds as i64 } else { i64::MIN };
         let wrapped = i128::from(seconds) + i128::from(seconds < SECONDS_MIN) * (1 << 64);
         let days = wrapped.div_euclid(i128::from(DAY_SECONDS)) as i64;
