@@ -18,6 +18,7 @@ mod guard;
 mod health;
 mod json;
 mod migration_api;
+mod number;
 mod object;
 mod observation_api;
 mod openapi;

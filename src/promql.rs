@@ -4,9 +4,9 @@
 //! steps, an instant query being one step, and every operator works on whole series over that grid.
 //! All that a query reads comes from one snapshot, each selector once.
 //!
-//! What is not supported answers [`Error::BadData`] naming the construct, never a wrong value: `info`,
-//! `integral` and `start_timestamp`, arithmetic on durations, `smoothed` and `anchored`, all of them
-//! experimental upstream. There are no native histograms in the store.
+//! What is not supported answers [`Error::BadData`] naming the construct, never a wrong value:
+//! `integral` and `start_timestamp`, durations that depend on the query's range or step, `smoothed` and
+//! `anchored`, all of them experimental upstream. There are no native histograms in the store.
 //!
 //! Nothing here knows HTTP, rules or dashboards; callers get a [`Value`] with the warnings and infos
 //! that Prometheus would give.
@@ -17,7 +17,9 @@ mod binary;
 mod cache;
 mod error;
 mod eval;
+mod fold;
 mod function;
+mod group;
 mod limit;
 mod lower;
 mod parse;

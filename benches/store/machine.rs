@@ -19,8 +19,8 @@ pub(crate) fn scratch() -> anyhow::Result<TempDir> {
         .context("a temporary directory cannot be made")
 }
 
-/// One line: the machine and the command.
-pub(crate) fn describe() -> anyhow::Result<String> {
+/// One line: the machine and the command of a bench.
+pub(crate) fn describe(bench: &str) -> anyhow::Result<String> {
     let cores = available_parallelism()?;
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory_kib: u64 = first_number(&memory, "MemTotal:").context("/proc/meminfo")?;
@@ -38,7 +38,7 @@ pub(crate) fn describe() -> anyhow::Result<String> {
     };
     Ok(format!(
         "{cores} cores, {:.0} GiB of memory, Linux {}, {:.2} ms for an fdatasync of 4 KiB (median of \
-         {SYNCS}), a load of {load} by others; `cargo bench --bench store{options}`",
+         {SYNCS}), a load of {load} by others; `cargo bench --bench {bench}{options}`",
         memory_kib as f64 / f64::from(1 << 20),
         kernel.trim(),
         sync.as_secs_f64() * 1e3,

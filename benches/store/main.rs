@@ -15,9 +15,11 @@ mod machine;
 mod million;
 mod mix;
 mod send;
+#[expect(dead_code, reason = "shared with the bench of queries")]
 mod server;
 mod sink;
 mod table;
+#[expect(dead_code, reason = "shared with the bench of queries")]
 mod workload;
 
 use std::time::Instant;
@@ -61,7 +63,7 @@ fn main() -> anyhow::Result<()> {
         eprintln!("nothing is measured: run `cargo bench --bench store`");
         return Ok(());
     }
-    println!("{}\n", machine::describe()?);
+    println!("{}\n", machine::describe("store")?);
     if options.million {
         return million::run();
     }

@@ -151,13 +151,28 @@ impl Server {
         dir: &Path,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let server = Self::spawn_with(program, dir, environment)?;
+        Self::spawn_with(program, dir, environment)?.until_ready(program)
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_with_arguments(
+        program: Program,
+        dir: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let adapt = |command: &mut Command| {
+            command.args(arguments);
+        };
+        Self::spawn_adapted(program, dir, adapt)?.until_ready(program)
+    }
+
+    fn until_ready(self, program: Program) -> anyhow::Result<Self> {
         let begun = crate::now();
         while begun.elapsed() < START_TIMEOUT {
             let answer =
-                Connection::open(server.address).and_then(|mut it| it.get(program.ready_path()));
+                Connection::open(self.address).and_then(|mut it| it.get(program.ready_path()));
             if answer.is_ok_and(|answer| answer.status == 200) {
-                return Ok(server);
+                return Ok(self);
             }
             thread::sleep(POLL);
         }
@@ -175,11 +190,21 @@ impl Server {
         dir: &Path,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::spawn_adapted(program, dir, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    fn spawn_adapted(
+        program: Program,
+        dir: &Path,
+        adapt: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
         // A port that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let child = program
-            .command(dir, address)?
-            .envs(environment.iter().copied())
+        let mut command = program.command(dir, address)?;
+        adapt(&mut command);
+        let child = command
             .spawn()
             .with_context(|| format!("{} does not start", program.binary()))?;
         Ok(Self { child, address })

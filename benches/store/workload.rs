@@ -11,6 +11,10 @@ use std::thread::{self, ScopedJoinHandle};
 
 use cutover::model::{Clock, SystemClock};
 
+// The query bench takes this file in by its path, where modules are looked for beside it.
+#[path = "workload/migrations.rs"]
+mod migrations;
+#[path = "workload/series.rs"]
 mod series;
 
 use self::series::Target;
@@ -27,9 +31,19 @@ const REQUEST_SAMPLES: usize = REQUEST_TARGETS * TARGET_SERIES * ROUND_STEPS;
 const JITTER_MS: u64 = 5;
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Which series the targets have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Names {
+    /// Those of connectors, which no built-in watch of cutover looks at.
+    Connectors,
+    /// Those of migrations, which dashboards ask for.
+    Migrations,
+}
+
 /// How much is generated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
+    pub(crate) names: Names,
     pub(crate) targets: usize,
     /// Steps that an ingest sends; the last ones.
     pub(crate) ingest_steps: usize,
@@ -45,6 +59,7 @@ impl Shape {
         let steps = samples / (TARGETS * TARGET_SERIES);
         let ingest_steps = steps.next_multiple_of(ROUND_STEPS).max(ROUND_STEPS);
         Self {
+            names: Names::Connectors,
             targets: TARGETS,
             ingest_steps,
             history_steps: 260.min(ingest_steps),
@@ -52,9 +67,20 @@ impl Shape {
         }
     }
 
+    /// As many samples of what dashboards ask for, and nothing beyond an ingest.
+    pub(crate) fn of_migrations(samples: usize) -> Self {
+        Self {
+            names: Names::Migrations,
+            history_steps: 0,
+            writer_steps: 0,
+            ..Self::of_samples(samples)
+        }
+    }
+
     /// Two samples of each of one million series.
     pub(crate) fn million() -> Self {
         Self {
+            names: Names::Connectors,
             targets: 1_000_000 / TARGET_SERIES,
             ingest_steps: ROUND_STEPS,
             history_steps: 0,
@@ -176,7 +202,7 @@ impl Workload {
 fn build_group(shape: &Shape, group: usize, first_ms: i64) -> Vec<Request> {
     let per_group = shape.targets / GROUPS;
     let mut targets: Vec<Target> = (group * per_group..(group + 1) * per_group)
-        .map(|index| Target::new(index, SEED))
+        .map(|index| Target::new(shape.names, index, SEED))
         .collect();
     let mut encoder = snap::raw::Encoder::new();
     let mut body = Vec::new();

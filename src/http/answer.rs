@@ -2,12 +2,11 @@
 //!
 //! Values are texts in Go's shortest form, timestamps are seconds with as many digits as they need.
 
-use std::io::Write as _;
-
 use crate::model::{Column, Labels, Timestamp};
 use crate::promql::{Answer, Value, VectorSample};
 
 use super::json::{self, Pieces};
+use super::number::{put_plain, put_seconds, put_short};
 
 /// Points written in one piece.
 const POINTS_PER_PIECE: usize = 256;
@@ -48,20 +47,21 @@ impl AnswerPieces {
             Value::Vector(_) => ("vector", "["),
             Value::Matrix(_) => ("matrix", "["),
         };
-        put(
-            out,
-            format_args!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{open}"#),
-        );
+        let head =
+            format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{open}"#);
+        out.extend(head.as_bytes());
         match &self.answer.value {
             Value::Scalar(sample) => {
                 out.push(b'[');
-                write_timestamp(out, sample.timestamp);
-                put(out, format_args!(",\"{}\"]", PlainFloat(sample.value)));
+                put_seconds(out, sample.timestamp);
+                out.extend(b",\"");
+                put_plain(out, sample.value);
+                out.extend(b"\"]");
                 Position::Tail
             }
             Value::String { at, text } => {
                 out.push(b'[');
-                write_timestamp(out, *at);
+                put_seconds(out, *at);
                 out.push(b',');
                 json::text(out, text);
                 out.push(b']');
@@ -166,57 +166,10 @@ fn write_column(out: &mut Vec<u8>, column: &Column, series: usize, first: usize)
 
 fn write_point(out: &mut Vec<u8>, timestamp: Timestamp, value: f64) {
     out.push(b'[');
-    write_timestamp(out, timestamp);
-    put(out, format_args!(",\"{}\"]", ShortFloat(value)));
-}
-
-/// Seconds, with three decimals when there are any.
-fn write_timestamp(out: &mut Vec<u8>, timestamp: Timestamp) {
-    if timestamp.ms() < 0 {
-        out.push(b'-');
-    }
-    let ms = timestamp.ms().unsigned_abs();
-    put(out, format_args!("{}", ms / 1000));
-    if !ms.is_multiple_of(1000) {
-        put(out, format_args!(".{:03}", ms % 1000));
-    }
-}
-
-/// Go's `strconv.FormatFloat(value, 'f', -1, 64)`, which Prometheus uses for scalars.
-struct PlainFloat(f64);
-
-impl std::fmt::Display for PlainFloat {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            value if value.is_nan() => formatter.write_str("NaN"),
-            f64::INFINITY => formatter.write_str("+Inf"),
-            f64::NEG_INFINITY => formatter.write_str("-Inf"),
-            value => write!(formatter, "{value}"),
-        }
-    }
-}
-
-/// The same, but with an exponent of two digits at least for the very small and the very large, which
-/// Prometheus uses for samples.
-struct ShortFloat(f64);
-
-impl std::fmt::Display for ShortFloat {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let magnitude = self.0.abs();
-        let plain = magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) || !magnitude.is_finite();
-        if plain {
-            return PlainFloat(self.0).fmt(formatter);
-        }
-        let text = format!("{:e}", self.0);
-        let (digits, exponent) = text.split_once('e').expect("{:e} writes an exponent");
-        let exponent: i32 = exponent.parse().expect("{:e} writes a whole exponent");
-        let sign = if exponent < 0 { '-' } else { '+' };
-        write!(formatter, "{digits}e{sign}{:02}", exponent.abs())
-    }
-}
-
-fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    out.write_fmt(arguments).expect("memory takes every write");
+    put_seconds(out, timestamp);
+    out.extend(b",\"");
+    put_short(out, value);
+    out.extend(b"\"]");
 }
 
 #[cfg(test)]
@@ -242,48 +195,6 @@ mod tests {
 
     fn sample(timestamp_ms: i64, value: f64) -> Sample {
         Sample::new(Timestamp::from_ms(timestamp_ms), value)
-    }
-
-    #[test]
-    fn floats_are_written_as_go_writes_them() {
-        let cases = [
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (1.0, "1"),
-            (0.1, "0.1"),
-            (-2.5e-3, "-0.0025"),
-            (1e-6, "0.000001"),
-            (9.99e-7, "9.99e-07"),
-            (1e20, "100000000000000000000"),
-            (1e21, "1e+21"),
-            (-1.5e300, "-1.5e+300"),
-            (5e-324, "5e-324"),
-            (f64::MAX, "1.7976931348623157e+308"),
-            (f64::NAN, "NaN"),
-            (f64::INFINITY, "+Inf"),
-            (f64::NEG_INFINITY, "-Inf"),
-        ];
-        for (value, text) in cases {
-            assert_eq!(ShortFloat(value).to_string(), text);
-        }
-        assert_eq!(PlainFloat(1e21).to_string(), "1000000000000000000000");
-        assert_eq!(PlainFloat(1e-7).to_string(), "0.0000001");
-    }
-
-    #[test]
-    fn timestamps_have_the_digits_they_need() {
-        for (timestamp_ms, text) in [
-            (4_000, "4"),
-            (1_435_781_451_781, "1435781451.781"),
-            (1_050, "1.050"),
-            (1_007, "1.007"),
-            (-500, "-0.500"),
-            (i64::MIN, "-9223372036854775.808"),
-        ] {
-            let mut out = Vec::new();
-            write_timestamp(&mut out, Timestamp::from_ms(timestamp_ms));
-            assert_eq!(String::from_utf8(out).unwrap(), text);
-        }
     }
 
     #[test]

@@ -67,7 +67,15 @@ pub(super) fn end(out: &mut Vec<u8>, warnings: &[String], infos: &[String]) {
 
 /// A text in quotes, escaped.
 pub(super) fn text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("texts become JSON");
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    // Hardly any name or value needs escapes, and to see that is cheaper than to look for them.
+    if text.as_bytes().iter().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text).expect("texts become JSON");
+    }
 }
 
 /// A label set as an object.

@@ -293,7 +293,7 @@ mod tests {
         let labels = series::rows_labels("users", "a");
         let columns = [Column {
             labels,
-            timestamps: vec![START],
+            timestamps: [START].into(),
             values: vec![first],
         }];
         let binding = Binding::compile(&migration.config).unwrap();

@@ -1,17 +1,20 @@
 //! Aggregations: many series to few.
 //!
-//! Series are grouped once by their labels; within a group the values of a step are taken in the
-//! order of the series, which is what makes sums agree with Prometheus to the last bit.
+//! Series are grouped once by their labels; [`super::fold`] makes one of each group.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::annotation::{Annotation, number};
+use super::annotation::{Annotation, general, number};
 use super::error::Error;
 use super::eval::Evaluator;
+use super::fold::{Counts, Deviation, Each, Extremes, Fold, Presence, Sums, by_steps, fold};
+use super::group::Groups;
+use super::limit::Guard;
 use super::plan::{Aggregate, Aggregation, LabelSet, Node};
-use super::statistic::{KahanSum, Mean, quantile};
+use super::statistic::{Mean, quantile};
 use super::value::{ABSENT, Grid, Series, is_absent, is_present};
 use crate::model::{Labels, LabelsBuilder};
 
@@ -23,20 +26,20 @@ pub(super) fn evaluate(
     let param = |node: &Node| evaluator.scalar(node, steps);
     let members = || evaluator.vector(&aggregate.expr, steps);
     let grouping = &aggregate.grouping;
+    let guard = evaluator.guard();
     Ok(match &aggregate.op {
-        Aggregation::Sum => fold(&members()?, grouping, steps, Sum::of),
-        Aggregation::Avg => fold(&members()?, grouping, steps, Mean::of),
-        Aggregation::Min => fold(&members()?, grouping, steps, Extreme::<false>),
-        Aggregation::Max => fold(&members()?, grouping, steps, Extreme::<true>),
-        Aggregation::Count => fold(&members()?, grouping, steps, |_| Count(1.0)),
-        Aggregation::Group => fold(&members()?, grouping, steps, |_| Group),
-        Aggregation::Stddev => fold(&members()?, grouping, steps, Deviation::<true>::of),
-        Aggregation::Stdvar => fold(&members()?, grouping, steps, Deviation::<false>::of),
+        Aggregation::Sum => folded::<Sums>(&members()?, grouping, steps),
+        Aggregation::Avg => folded::<Each<Mean>>(&members()?, grouping, steps),
+        Aggregation::Min => folded::<Extremes<false>>(&members()?, grouping, steps),
+        Aggregation::Max => folded::<Extremes<true>>(&members()?, grouping, steps),
+        Aggregation::Count => folded::<Counts>(&members()?, grouping, steps),
+        Aggregation::Group => folded::<Presence>(&members()?, grouping, steps),
+        Aggregation::Stddev => folded::<Each<Deviation<true>>>(&members()?, grouping, steps),
+        Aggregation::Stdvar => folded::<Each<Deviation<false>>>(&members()?, grouping, steps),
         Aggregation::Quantile(node) => {
             let quantiles = param(node)?;
-            for quantile in &quantiles {
-                if !(0.0..=1.0).contains(quantile) {
-                    let quantile = *quantile;
+            for quantile in outermost(&quantiles) {
+                if !(0.0..=1.0).contains(&quantile) {
                     evaluator.annotate(&Annotation::QuantileOutOfRange { quantile }, node.at);
                 }
             }
@@ -44,15 +47,15 @@ pub(super) fn evaluate(
         }
         Aggregation::TopK(node) => {
             let counts = counts(&param(node)?)?;
-            ranked(members()?, grouping, steps, &counts, |left, right| {
+            ranked(guard, members()?, grouping, &counts, |left, right| {
                 right.total_cmp(&left)
-            })
+            })?
         }
         Aggregation::BottomK(node) => {
             let counts = counts(&param(node)?)?;
-            ranked(members()?, grouping, steps, &counts, |left, right| {
+            ranked(guard, members()?, grouping, &counts, |left, right| {
                 left.total_cmp(&right)
-            })
+            })?
         }
         Aggregation::LimitK(node) => {
             let counts = counts(&param(node)?)?;
@@ -74,162 +77,47 @@ struct Members {
 }
 
 fn group(series: &[Series], grouping: &LabelSet) -> Vec<Members> {
-    let mut groups: Vec<Members> = Vec::new();
-    let mut index: HashMap<Labels, usize> = HashMap::new();
+    let mut groups = Groups::new(grouping);
+    let mut members: Vec<(bool, Vec<usize>)> = Vec::new();
     for (at, one) in series.iter().enumerate() {
-        let labels = one.labels.filter(|name| grouping.keeps(name));
-        let slot = *index.entry(labels).or_insert_with_key(|labels| {
-            groups.push(Members {
-                labels: labels.clone(),
-                drop_name: one.drop_name,
-                indices: Vec::new(),
-            });
-            groups.len() - 1
-        });
-        groups[slot].indices.push(at);
+        let group = groups.of(&one.labels);
+        if group == members.len() {
+            members.push((false, Vec::new()));
+        }
+        // The name goes when it goes from any member.
+        members[group].0 |= one.drop_name;
+        members[group].1.push(at);
     }
-    groups
-}
-
-/// What becomes of the values of a group at one step, taken one by one.
-trait Accumulator {
-    fn add(&mut self, value: f64);
-    fn result(&self) -> f64;
-}
-
-/// Folds the values of every group and step; `first` makes an accumulator of the first value.
-fn fold<A: Accumulator>(
-    series: &[Series],
-    grouping: &LabelSet,
-    steps: Grid,
-    first: impl Fn(f64) -> A,
-) -> Vec<Series> {
-    group(series, grouping)
-        .into_iter()
-        .map(|members| {
-            let mut accumulators: Vec<Option<A>> = (0..steps.len).map(|_| None).collect();
-            for index in members.indices {
-                for (accumulator, value) in accumulators.iter_mut().zip(&series[index].values) {
-                    if is_absent(*value) {
-                        continue;
-                    }
-                    match accumulator {
-                        Some(accumulator) => accumulator.add(*value),
-                        None => *accumulator = Some(first(*value)),
-                    }
-                }
-            }
-            Series {
-                labels: members.labels,
-                drop_name: members.drop_name,
-                values: accumulators
-                    .iter()
-                    .map(|accumulator| accumulator.as_ref().map_or(ABSENT, A::result))
-                    .collect(),
-            }
+    let labels = groups.into_labels().into_iter();
+    labels
+        .zip(members)
+        .map(|(labels, (drop_name, indices))| Members {
+            labels,
+            drop_name,
+            indices,
         })
         .collect()
 }
 
-struct Sum(KahanSum);
-
-impl Sum {
-    fn of(first: f64) -> Self {
-        Self(KahanSum::of(first))
-    }
+/// Folds the values of every group and step.
+fn folded<F: Fold>(series: &[Series], grouping: &LabelSet, steps: Grid) -> Vec<Series> {
+    let groups = group(series, grouping);
+    let members: Vec<&[usize]> = groups.iter().map(|group| &*group.indices).collect();
+    let values = fold::<F>(series, &members, steps.len);
+    with_values(groups, values)
 }
 
-impl Accumulator for Sum {
-    fn add(&mut self, value: f64) {
-        self.0.add(value);
-    }
-
-    fn result(&self) -> f64 {
-        self.0.total()
-    }
-}
-
-impl Accumulator for Mean {
-    fn add(&mut self, value: f64) {
-        Mean::add(self, value);
-    }
-
-    fn result(&self) -> f64 {
-        self.value()
-    }
-}
-
-/// The largest or smallest value; NaN only when there is nothing else.
-struct Extreme<const LARGEST: bool>(f64);
-
-impl<const LARGEST: bool> Accumulator for Extreme<LARGEST> {
-    fn add(&mut self, value: f64) {
-        let beats = if LARGEST {
-            value > self.0
-        } else {
-            value < self.0
-        };
-        if beats || self.0.is_nan() {
-            self.0 = value;
-        }
-    }
-
-    fn result(&self) -> f64 {
-        self.0
-    }
-}
-
-struct Count(f64);
-
-impl Accumulator for Count {
-    fn add(&mut self, _: f64) {
-        self.0 += 1.0;
-    }
-
-    fn result(&self) -> f64 {
-        self.0
-    }
-}
-
-struct Group;
-
-impl Accumulator for Group {
-    fn add(&mut self, _: f64) {}
-
-    fn result(&self) -> f64 {
-        1.0
-    }
-}
-
-/// Population variance, or its root, by Welford's method; NaN once a value is not finite.
-struct Deviation<const ROOT: bool> {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl<const ROOT: bool> Deviation<ROOT> {
-    fn of(first: f64) -> Self {
-        Self {
-            count: 1.0,
-            mean: first,
-            squares: if first.is_finite() { 0.0 } else { f64::NAN },
-        }
-    }
-}
-
-impl<const ROOT: bool> Accumulator for Deviation<ROOT> {
-    fn add(&mut self, value: f64) {
-        self.count += 1.0;
-        let delta = value - self.mean;
-        self.mean += delta / self.count;
-        self.squares += delta * (value - self.mean);
-    }
-
-    fn result(&self) -> f64 {
-        let variance = self.squares / self.count;
-        if ROOT { variance.sqrt() } else { variance }
-    }
+/// One series a group.
+fn with_values(groups: Vec<Members>, values: Vec<Vec<f64>>) -> Vec<Series> {
+    groups
+        .into_iter()
+        .zip(values)
+        .map(|(group, values)| Series {
+            labels: group.labels,
+            drop_name: group.drop_name,
+            values,
+        })
+        .collect()
 }
 
 fn quantile_of(
@@ -238,34 +126,25 @@ fn quantile_of(
     steps: Grid,
     quantiles: &[f64],
 ) -> Vec<Series> {
-    group(series, grouping)
-        .into_iter()
-        .map(|members| {
-            let mut gathered = Vec::with_capacity(members.indices.len());
-            let values = (0..steps.len)
-                .map(|step| {
-                    gathered.clear();
-                    gathered.extend(
-                        members
-                            .indices
-                            .iter()
-                            .map(|index| series[*index].values[step])
-                            .filter(|value| is_present(*value)),
-                    );
-                    if gathered.is_empty() {
-                        ABSENT
-                    } else {
-                        quantile(quantiles[step], &mut gathered)
-                    }
-                })
-                .collect();
-            Series {
-                labels: members.labels,
-                drop_name: members.drop_name,
-                values,
+    let groups = group(series, grouping);
+    let values = by_steps(series, steps.len, |range| {
+        let mut gathered = Vec::new();
+        let mut of_step = |group: &Members, step: usize| {
+            gathered.clear();
+            let values = group.indices.iter().map(|at| series[*at].values[step]);
+            gathered.extend(values.filter(|value| is_present(*value)));
+            if gathered.is_empty() {
+                ABSENT
+            } else {
+                quantile(quantiles[step], &mut gathered)
             }
-        })
-        .collect()
+        };
+        groups
+            .iter()
+            .map(|group| range.clone().map(|step| of_step(group, step)).collect())
+            .collect()
+    });
+    with_values(groups, values)
 }
 
 /// How many of a group are wanted at each step.
@@ -276,16 +155,16 @@ fn counts(params: &[f64]) -> Result<Vec<usize>, Error> {
         .iter()
         .map(|param| {
             if param.is_nan() {
-                Err(Error::execution("parameter value is NaN"))
+                Err(Error::execution("Parameter value is NaN"))
             } else if *param > COUNT_MAX {
                 Err(Error::execution(format!(
-                    "scalar value {} overflows int64",
-                    number(*param)
+                    "Scalar value {} overflows int64",
+                    general(*param)
                 )))
             } else if *param < -COUNT_MAX {
                 Err(Error::execution(format!(
-                    "scalar value {} underflows int64",
-                    number(*param)
+                    "Scalar value {} underflows int64",
+                    general(*param)
                 )))
             } else {
                 Ok(param.max(0.0) as usize)
@@ -297,44 +176,50 @@ fn counts(params: &[f64]) -> Result<Vec<usize>, Error> {
 /// Keeps of every group and step the first `counts[step]` members by `order`, NaNs after all
 /// others; what is kept comes in that order when there is a single step.
 fn ranked(
+    guard: &Guard,
     mut series: Vec<Series>,
     grouping: &LabelSet,
-    steps: Grid,
     counts: &[usize],
-    order: impl Fn(f64, f64) -> std::cmp::Ordering,
-) -> Vec<Series> {
-    let mut sequence = Vec::with_capacity(series.len());
+    order: impl Fn(f64, f64) -> Ordering,
+) -> Result<Vec<Series>, Error> {
+    // Of equals the first stay.
+    let compare = |(left, left_at): &(f64, usize), (right, right_at): &(f64, usize)| {
+        left.is_nan()
+            .cmp(&right.is_nan())
+            .then_with(|| order(normal(*left), normal(*right)))
+            .then_with(|| left_at.cmp(right_at))
+    };
+    let is_instant = counts.len() == 1;
+    let mut sequence = Vec::new();
+    let mut present = Vec::new();
     for members in group(&series, grouping) {
-        let mut present = Vec::with_capacity(members.indices.len());
-        for (step, count) in counts.iter().enumerate().take(steps.len) {
+        for (step, &count) in counts.iter().enumerate() {
+            guard.check()?;
             present.clear();
             present.extend(members.indices.iter().filter_map(|index| {
                 let value = series[*index].values[step];
                 is_present(value).then_some((value, *index))
             }));
-            // A stable sort: of equals the first stay.
-            present.sort_by(|(left, _), (right, _)| {
-                left.is_nan()
-                    .cmp(&right.is_nan())
-                    .then_with(|| order(normal(*left), normal(*right)))
-            });
-            for (_, index) in present.iter().skip(*count) {
-                series[*index].values[step] = ABSENT;
+            if count < present.len() {
+                present.select_nth_unstable_by(count, compare);
+                for (_, index) in &present[count..] {
+                    series[*index].values[step] = ABSENT;
+                }
+                present.truncate(count);
             }
         }
-        if steps.len == 1 {
-            sequence.extend(present.iter().take(counts[0]).map(|(_, index)| *index));
+        if is_instant {
+            present.sort_unstable_by(compare);
+            sequence.extend(present.iter().map(|(_, index)| *index));
         }
     }
-    if steps.len == 1 {
+    if is_instant {
         let mut slots: Vec<_> = series.into_iter().map(Some).collect();
-        return sequence
-            .into_iter()
-            .filter_map(|index| slots[index].take())
-            .collect();
+        let in_order = sequence.into_iter().filter_map(|index| slots[index].take());
+        return Ok(in_order.collect());
     }
     series.retain(|one| !one.is_empty());
-    series
+    Ok(series)
 }
 
 /// A value with one zero and one NaN, so that a total order agrees with `==`.
@@ -371,20 +256,30 @@ fn limited(
 }
 
 fn ratios(evaluator: &Evaluator<'_>, params: &[f64], at: usize) -> Result<Vec<f64>, Error> {
-    params
+    let capped = params
         .iter()
         .map(|ratio| {
             if ratio.is_nan() {
-                return Err(Error::execution("ratio value is NaN"));
+                return Err(Error::execution("Ratio value is NaN"));
             }
-            let capped = ratio.clamp(-1.0, 1.0);
-            if capped != *ratio {
-                let ratio = *ratio;
-                evaluator.annotate(&Annotation::RatioOutOfRange { ratio, capped }, at);
-            }
-            Ok(capped)
+            Ok(ratio.clamp(-1.0, 1.0))
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    for ratio in outermost(params) {
+        let capped = ratio.clamp(-1.0, 1.0);
+        if capped != ratio {
+            evaluator.annotate(&Annotation::RatioOutOfRange { ratio, capped }, at);
+        }
+    }
+    Ok(capped)
+}
+
+/// The smallest and the largest of the parameters over all steps, and NaN when it is one of them.
+fn outermost(params: &[f64]) -> impl Iterator<Item = f64> {
+    let numbers = || params.iter().copied().filter(|param| !param.is_nan());
+    let nan = params.iter().copied().find(|param| param.is_nan());
+    let (least, most) = (numbers().reduce(f64::min), numbers().reduce(f64::max));
+    nan.into_iter().chain(most).chain(least)
 }
 
 /// Keeps the series whose place on `[0, 1)`, given by their labels, is below the ratio; a negative
@@ -463,6 +358,7 @@ fn count_values(series: &[Series], grouping: &LabelSet, steps: Grid, label: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promql::{Limits, QueryOptions};
 
     fn one_step(values: &[f64]) -> Vec<Series> {
         values
@@ -486,13 +382,16 @@ mod tests {
 
     #[test]
     fn ranking_puts_nan_last_and_keeps_the_first_of_equals() {
-        let steps = Grid::single(0);
-        let series = || one_step(&[f64::NAN, 1.0, 3.0, 3.0, -0.0, 0.0]);
-        let descending = |left: f64, right: f64| right.total_cmp(&left);
-        let top = ranked(series(), &all(), steps, &[3], descending);
-        assert_eq!(kept(&top), ["2", "3", "1"]);
-        let every = ranked(series(), &all(), steps, &[9], descending);
-        assert_eq!(kept(&every), ["2", "3", "1", "4", "5", "0"]);
+        let guard = Guard::new(&Limits::default(), &QueryOptions::default());
+        let top = |count: usize| {
+            let series = one_step(&[f64::NAN, 1.0, 3.0, 3.0, -0.0, 0.0]);
+            let descending = |left: f64, right: f64| right.total_cmp(&left);
+            ranked(&guard, series, &all(), &[count], descending).unwrap()
+        };
+        assert_eq!(kept(&top(3)), ["2", "3", "1"]);
+        assert_eq!(kept(&top(1)), ["2"]);
+        assert_eq!(kept(&top(9)), ["2", "3", "1", "4", "5", "0"]);
+        assert!(top(0).is_empty());
     }
 
     #[test]
@@ -514,21 +413,5 @@ mod tests {
         assert!(counts(&[f64::NAN]).is_err());
         assert!(counts(&[f64::INFINITY]).is_err());
         assert!(counts(&[-1e300]).is_err());
-    }
-
-    #[test]
-    fn a_value_that_is_not_finite_has_no_deviation() {
-        let stdvar = |values: &[f64]| {
-            fold(
-                &one_step(values),
-                &all(),
-                Grid::single(0),
-                Deviation::<false>::of,
-            )[0]
-            .values[0]
-        };
-        assert_eq!(stdvar(&[2.0, 4.0]), 1.0);
-        assert!(stdvar(&[f64::INFINITY]).is_nan());
-        assert!(stdvar(&[1.0, f64::INFINITY]).is_nan());
     }
 }

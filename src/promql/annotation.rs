@@ -48,13 +48,13 @@ impl fmt::Display for Annotation {
             Self::QuantileOutOfRange { quantile } => write!(
                 formatter,
                 "PromQL warning: quantile value should be between 0 and 1, got {}",
-                number(*quantile)
+                general(*quantile)
             ),
             Self::RatioOutOfRange { ratio, capped } => write!(
                 formatter,
                 "PromQL warning: ratio value should be between -1 and 1, got {}, capping to {}",
-                number(*ratio),
-                number(*capped)
+                general(*ratio),
+                general(*capped)
             ),
             Self::BadBucketLabel { value, metric } => write!(
                 formatter,
@@ -88,6 +88,11 @@ impl Annotations {
                 self.infos.push(remark);
             }
         }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
     }
 
     pub(super) fn into_answer(self, value: Value, query: &str) -> Answer {
@@ -140,6 +145,20 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
+/// A number as Go's `%g` writes it: with an exponent where that is below -4 or above 5.
+pub(super) fn general(value: f64) -> String {
+    let magnitude = value.abs();
+    if !value.is_finite() || magnitude == 0.0 || (1e-4..1e6).contains(&magnitude) {
+        return number(value);
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((text.as_str(), "0"));
+    match exponent.strip_prefix('-') {
+        Some(exponent) => format!("{digits}e-{exponent:0>2}"),
+        None => format!("{digits}e+{exponent:0>2}"),
+    }
+}
+
 /// The metric's name of a label set, empty when there is none.
 pub(super) fn metric_of(labels: &crate::model::Labels) -> String {
     labels.value(METRIC_NAME).to_owned()
@@ -154,6 +173,21 @@ mod tests {
         assert_eq!(line_and_column("rate(x[5m])", 5), "1:6");
         assert_eq!(line_and_column("sum(\n  x)", 7), "2:3");
         assert_eq!(line_and_column("x", 99), "1:2");
+    }
+
+    #[test]
+    fn numbers_in_remarks_have_exponents_early() {
+        for (value, text) in [
+            (1.5, "1.5"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (-1.25e-5, "-1.25e-05"),
+            (0.0001, "0.0001"),
+            (1e300, "1e+300"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(general(value), text);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::annotation::{Annotation, Annotations};
 use super::error::Error;
@@ -12,9 +14,10 @@ use super::limit::Guard;
 use super::plan::{Kind, Node, Range, Select, Source};
 use super::select::{Data, Reading, Samples, subquery_grid};
 use super::value::{ABSENT, EvalValue, Grid, QuerySpan, Series, is_present, map_present};
-use super::window::{Window, evaluate, spans};
+use super::window::{PerTimes, Window, bounds, each_series, evaluate, spans, threads_worth};
 use super::{aggregate, binary, function};
-use crate::model::{Column, Timestamp, is_stale};
+use crate::model::{Column, Timestamp};
+use crate::store::parallel;
 
 /// What a whole query comes to.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Evaluator<'a> {
     reading: &'a Reading,
     guard: &'a Guard,
     annotations: RefCell<Annotations>,
+    /// The values of expressions that the query repeats, by their number and steps.
+    repeated: RefCell<HashMap<(usize, Grid), EvalValue>>,
 }
 
 /// What an instant selector yields of each sample.
@@ -47,6 +52,7 @@ impl<'a> Evaluator<'a> {
             reading,
             guard,
             annotations: RefCell::default(),
+            repeated: RefCell::default(),
         }
     }
 
@@ -75,9 +81,26 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The value of an expression at every step. A range vector has none: its functions ask for its
-    /// windows.
+    /// The value of an expression at every step, worked out once where the query repeats it.
     fn value(&self, node: &Node, steps: Grid) -> Result<EvalValue, Error> {
+        let Some(number) = node.repeated else {
+            return self.value_anew(node, steps);
+        };
+        if let Some(value) = self.repeated.borrow().get(&(number, steps)) {
+            return Ok(value.clone());
+        }
+        let remarks = self.annotations.borrow().len();
+        let value = self.value_anew(node, steps)?;
+        // A remark is made at each place, so what makes one is evaluated at each.
+        if self.annotations.borrow().len() == remarks {
+            let mut repeated = self.repeated.borrow_mut();
+            repeated.insert((number, steps), value.clone());
+        }
+        Ok(value)
+    }
+
+    /// A range vector has no value: its functions ask for its windows.
+    fn value_anew(&self, node: &Node, steps: Grid) -> Result<EvalValue, Error> {
         self.guard.check()?;
         Ok(match &node.kind {
             Kind::Number(number) => {
@@ -142,21 +165,31 @@ impl<'a> Evaluator<'a> {
         let lookback_ms = self.reading.lookback_ms;
         let columns = self.data.columns(select.selection, refs, lookback_ms);
         self.guard.check_size(columns.len(), steps.len)?;
-        let mut selected = Vec::new();
-        for column in columns {
-            self.guard.check()?;
-            let mut values = newest(column, refs, lookback_ms, yields);
-            if refs.len == 1 {
-                values = vec![values[0]; steps.len];
+        let threads = threads_worth(columns.len().saturating_mul(steps.len));
+        let parts = parallel::split(columns, threads, |part| {
+            let mut known = PerTimes::default();
+            let mut selected = Vec::with_capacity(part.len());
+            for column in part {
+                self.guard.check()?;
+                let newest = known.get(&column.timestamps, |it| newest(it, refs, lookback_ms));
+                let mut values = yields.values(column, &newest);
+                if refs.len == 1 {
+                    values.resize(steps.len, values[0]);
+                }
+                let series = Series {
+                    labels: column.labels.clone(),
+                    drop_name: false,
+                    values,
+                };
+                if !series.is_empty() {
+                    selected.push(series);
+                }
             }
-            let series = Series {
-                labels: column.labels.clone(),
-                drop_name: false,
-                values,
-            };
-            if !series.is_empty() {
-                selected.push(series);
-            }
+            Ok::<_, Error>(selected)
+        });
+        let mut selected = Vec::with_capacity(columns.len());
+        for part in parts {
+            selected.append(&mut part?);
         }
         Ok(selected)
     }
@@ -179,45 +212,38 @@ impl<'a> Evaluator<'a> {
                     EvalValue::Scalar(values) => vec![Series::plain(values)],
                     EvalValue::Text(_) => Vec::new(),
                 };
+                let times = inner.times().map(Timestamp::from_ms).collect();
                 Ok(series
                     .into_iter()
-                    .map(|one| present_samples(&one, inner))
+                    .map(|one| present_samples(one, &times))
                     .collect())
             }
         }
     }
 
     /// For every series of a range vector the value of `function` at each step. Series for which it
-    /// never has one are left out.
-    pub(super) fn over_windows(
+    /// never has one are left out. The function has a scratch of its own in each thread.
+    pub(super) fn over_windows<S: Default>(
         &self,
         range: &Range,
         steps: Grid,
-        mut function: impl FnMut(Window<'_>, usize) -> Option<f64>,
+        function: impl Fn(&mut S, Window<'_>, usize) -> Option<f64> + Sync,
     ) -> Result<Vec<Series>, Error> {
         let samples = self.samples(range, steps)?;
         self.guard.check_size(samples.len(), steps.len)?;
         let refs = range.shift.apply(steps, self.reading.query);
         let spans = spans(steps, refs, range.window_ms);
-        let mut results = Vec::with_capacity(samples.len());
-        for one in samples {
-            let values = evaluate(
-                &one.timestamps,
-                &one.values,
-                &spans,
-                self.guard,
-                &mut function,
-            )?;
-            let series = Series {
-                labels: one.labels,
-                drop_name: one.drop_name,
-                values,
-            };
-            if !series.is_empty() {
-                results.push(series);
-            }
-        }
-        Ok(results)
+        each_series(
+            &samples,
+            steps.len,
+            self.guard,
+            |(known, scratch): &mut (PerTimes<(usize, usize)>, S), one| {
+                let bounds = known.get(&one.timestamps, |times| bounds(times, &spans));
+                evaluate(one, &bounds, &spans, self.guard, |window, step| {
+                    function(scratch, window, step)
+                })
+            },
+        )
     }
 
     /// The samples themselves of a range vector at the query's one step.
@@ -227,24 +253,19 @@ impl<'a> Evaluator<'a> {
         let spans = spans(steps, refs, range.window_ms);
         let mut columns = Vec::new();
         for one in self.samples(range, steps)? {
-            evaluate(
-                &one.timestamps,
-                &one.values,
-                &spans,
-                self.guard,
-                |window, _| {
-                    columns.push(Column {
-                        labels: if one.drop_name {
-                            one.labels.without_metric()
-                        } else {
-                            one.labels.clone()
-                        },
-                        timestamps: window.timestamps.to_vec(),
-                        values: window.values.to_vec(),
-                    });
-                    None
+            let bounds = bounds(&one.timestamps, &spans);
+            let Some(&(low, high)) = bounds.first().filter(|(low, high)| low < high) else {
+                continue;
+            };
+            columns.push(Column {
+                labels: if one.drop_name {
+                    one.labels.without_metric()
+                } else {
+                    one.labels
                 },
-            )?;
+                timestamps: one.timestamps[low..high].into(),
+                values: one.values[low..high].to_vec(),
+            });
         }
         columns.sort_by(|left, right| left.labels.cmp(&right.labels));
         if columns
@@ -257,47 +278,56 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// The newest sample of a series in `(time - lookback, time]` for each time.
-fn newest(column: &Column, refs: Grid, lookback_ms: i64, yields: Yield) -> Vec<f64> {
-    let mut next = column
-        .timestamps
-        .partition_point(|time| time.ms() <= refs.start_ms);
+/// Where the newest timestamp in `(time - lookback, time]` lies for each time: its index and one, or
+/// zero.
+fn newest(timestamps: &[Timestamp], refs: Grid, lookback_ms: i64) -> Vec<u32> {
+    let mut next = timestamps.partition_point(|time| time.ms() <= refs.start_ms);
     refs.times()
         .map(|at_ms| {
-            while column
-                .timestamps
-                .get(next)
-                .is_some_and(|time| time.ms() <= at_ms)
-            {
+            while timestamps.get(next).is_some_and(|time| time.ms() <= at_ms) {
                 next += 1;
             }
-            let Some(index) = next.checked_sub(1) else {
-                return ABSENT;
-            };
-            let (time, value) = (column.timestamps[index], column.values[index]);
-            if time.ms() <= at_ms.saturating_sub(lookback_ms) || is_stale(value) {
-                return ABSENT;
-            }
-            match yields {
-                Yield::Value => value,
-                Yield::Time => time.seconds(),
-            }
+            let is_within =
+                next > 0 && timestamps[next - 1].ms() > at_ms.saturating_sub(lookback_ms);
+            if is_within { next as u32 } else { 0 }
         })
         .collect()
 }
 
+impl Yield {
+    /// What a series has at the samples that [`newest`] found.
+    fn values(self, column: &Column, newest: &[u32]) -> Vec<f64> {
+        let at = newest.iter().map(|next| (*next as usize).checked_sub(1));
+        // A stale marker is what is absent.
+        let value = |index: Option<usize>| index.map_or(ABSENT, |index| column.values[index]);
+        match self {
+            Self::Value => at.map(value).collect(),
+            Self::Time => at
+                .map(|index| match index {
+                    Some(index) if is_present(column.values[index]) => {
+                        column.timestamps[index].seconds()
+                    }
+                    _ => ABSENT,
+                })
+                .collect(),
+        }
+    }
+}
+
 /// A subquery's series as samples at its steps.
-fn present_samples(series: &Series, steps: Grid) -> Samples<'static> {
-    let (timestamps, values): (Vec<_>, Vec<_>) = steps
-        .times()
-        .map(Timestamp::from_ms)
-        .zip(series.values.iter().copied())
-        .filter(|(_, value)| is_present(*value))
-        .unzip();
+fn present_samples(series: Series, times: &Arc<[Timestamp]>) -> Samples<'static> {
+    let (timestamps, values) = if series.values.iter().copied().all(is_present) {
+        (times.clone(), series.values)
+    } else {
+        let samples = times.iter().copied().zip(series.values);
+        let (timestamps, values): (Vec<_>, Vec<_>) =
+            samples.filter(|(_, value)| is_present(*value)).unzip();
+        (timestamps.into(), values)
+    };
     Samples {
-        labels: series.labels.clone(),
+        labels: series.labels,
         drop_name: series.drop_name,
-        timestamps: Cow::Owned(timestamps),
+        timestamps,
         values: Cow::Owned(values),
     }
 }
@@ -319,7 +349,10 @@ mod tests {
     }
 
     fn newest_at(samples: &[(i64, f64)], times: Grid, lookback_ms: i64) -> Vec<Option<f64>> {
-        newest(&column(samples), times, lookback_ms, Yield::Value)
+        let column = column(samples);
+        let newest = newest(&column.timestamps, times, lookback_ms);
+        Yield::Value
+            .values(&column, &newest)
             .into_iter()
             .map(|value| is_present(value).then_some(value))
             .collect()

@@ -6,6 +6,7 @@
 mod absent;
 mod date;
 mod histogram;
+pub(super) mod info;
 mod label;
 mod math;
 mod over_time;
@@ -21,6 +22,7 @@ use super::plan::{Call, Kind, Node, Range, Selection, Shift, Source, ValueType};
 use super::value::{ABSENT, EvalValue, Grid, Series, is_present};
 use date::DatePart;
 use histogram::Histogram;
+use info::Info;
 use label::{LabelJoin, LabelReplace};
 use math::Math;
 use over_time::OverTime;
@@ -39,6 +41,7 @@ pub(super) enum Function {
     Math(Math),
     Date(DatePart),
     Histogram(Histogram),
+    Info(Info),
     LabelReplace(LabelReplace),
     LabelJoin(LabelJoin),
     Sort(Sort),
@@ -140,7 +143,8 @@ pub(super) fn evaluate(
         Function::Regression(function) => function.evaluate(evaluator, args, steps)?,
         Function::Absent(labels) => absent::absent(&vector(0)?, labels, steps),
         Function::AbsentOverTime(labels) => {
-            let present = evaluator.over_windows(range(args)?, steps, |_, _| Some(1.0))?;
+            let present =
+                evaluator.over_windows(range(args)?, steps, |(): &mut (), _, _| Some(1.0))?;
             absent::absent(&present, labels, steps)
         }
         Function::Math(function) => function.evaluate(evaluator, args, steps)?,
@@ -152,6 +156,7 @@ pub(super) fn evaluate(
             part.evaluate(series)
         }
         Function::Histogram(function) => function.evaluate(evaluator, args, steps)?,
+        Function::Info(info) => info.evaluate(evaluator, args, steps)?,
         Function::LabelReplace(replace) => replace.evaluate(vector(0)?)?,
         Function::LabelJoin(join) => join.evaluate(vector(0)?)?,
         Function::Sort(sort) => sort.evaluate(vector(0)?, steps),

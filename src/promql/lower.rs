@@ -14,8 +14,8 @@ use promql_parser::parser::{
 };
 
 use super::error::Error;
-use super::function::Function;
-use super::parse::{Parsed, Token, TokenKind, parse};
+use super::function::{Function, info};
+use super::parse::{Parsed, Token, TokenKind, is_info_mark, parse};
 use super::plan::{
     Aggregate, Aggregation, Arithmetic, At, Binary, Call, Cardinality, Comparison, Kind, LabelSet,
     Matching, Node, Operator, Plan, Range, Select, Selection, SetOperator, Shift, Source,
@@ -34,12 +34,27 @@ pub(super) fn plan(query: &str) -> Result<Plan, Error> {
         next: 0,
         selections: Vec::new(),
         known: HashMap::new(),
+        texts: HashMap::new(),
     };
-    let root = lowering.node(&expr)?;
+    let mut root = lowering.node(&expr)?;
+    forget_singles(&mut root);
     Ok(Plan {
         root,
         selections: lowering.selections,
     })
+}
+
+/// Leaves a number on those expressions only whose text stands in the query more than once.
+fn forget_singles(root: &mut Node) {
+    let mut counts: HashMap<usize, usize> = HashMap::new();
+    root.each_mut(&mut |node| {
+        if let Some(number) = node.repeated {
+            *counts.entry(number).or_default() += 1;
+        }
+    });
+    root.each_mut(&mut |node| {
+        node.repeated = node.repeated.filter(|number| counts[number] > 1);
+    });
 }
 
 struct Lowering<'a> {
@@ -48,7 +63,12 @@ struct Lowering<'a> {
     selections: Vec<Selection>,
     /// The selections by what they ask.
     known: HashMap<String, usize>,
+    /// The texts of calls and aggregations, numbered.
+    texts: HashMap<String, usize>,
 }
+
+/// Longer expressions hardly repeat, and to compare them would cost more with every level.
+const REPEATED_TOKENS_MAX: usize = 256;
 
 impl Lowering<'_> {
     fn node(&mut self, expr: &Expr) -> Result<Node, Error> {
@@ -71,7 +91,7 @@ impl Lowering<'_> {
                     window_ms: positive_ms(subquery.range, "subquery range")?,
                     shift: shift(subquery.offset.as_ref(), subquery.at.as_ref()),
                 });
-                return Ok(Node { kind, at });
+                return Ok(Node::new(kind, at));
             }
             _ => {}
         }
@@ -79,12 +99,14 @@ impl Lowering<'_> {
         while self.peek() == "+" {
             self.next += 1;
         }
-        let at = self.at();
+        let (at, first) = (self.at(), self.next);
+        let mut repeated = None;
         let kind = match expr {
             Expr::Paren(paren) => {
                 self.next += 1;
                 let inner = self.node(&paren.expr)?;
                 self.next += 1;
+                repeated = inner.repeated;
                 inner.kind
             }
             Expr::Unary(unary) => {
@@ -131,7 +153,21 @@ impl Lowering<'_> {
                 )));
             }
         };
-        Ok(Node { kind, at })
+        if matches!(kind, Kind::Call(_) | Kind::Aggregate(_)) && repeated.is_none() {
+            repeated = self.number_of_text(first);
+        }
+        Ok(Node { kind, at, repeated })
+    }
+
+    /// A number for the text of the tokens since `first`, the same for the same text.
+    fn number_of_text(&mut self, first: usize) -> Option<usize> {
+        let tokens = self.tokens.get(first..self.next)?;
+        if tokens.len() > REPEATED_TOKENS_MAX {
+            return None;
+        }
+        let texts: Vec<&str> = tokens.iter().map(|token| token.text).collect();
+        let next = self.texts.len();
+        Some(*self.texts.entry(texts.join(" ")).or_insert(next))
     }
 
     fn binary(&mut self, expr: &BinaryExpr) -> Result<Node, Error> {
@@ -159,7 +195,7 @@ impl Lowering<'_> {
             return_bool: expr.return_bool(),
             matching,
         }));
-        Ok(Node { kind, at })
+        Ok(Node::new(kind, at))
     }
 
     fn aggregate(&mut self, expr: &AggregateExpr) -> Result<Kind, Error> {
@@ -190,6 +226,9 @@ impl Lowering<'_> {
     fn call(&mut self, expr: &ParsedCall) -> Result<Kind, Error> {
         let name = expr.func.name;
         self.next += 2;
+        if name == "info" {
+            return self.info(&expr.args.args);
+        }
         let mut args = Vec::with_capacity(expr.args.len());
         for (index, arg) in expr.args.args.iter().enumerate() {
             if index > 0 {
@@ -211,15 +250,68 @@ impl Lowering<'_> {
         Ok(Kind::Call(Box::new(Call { function, args })))
     }
 
+    /// `info`, whose second argument looks like a selector and is a list of labels to add.
+    fn info(&mut self, args: &[Box<Expr>]) -> Result<Kind, Error> {
+        let base = match args.first() {
+            Some(base) => self.node(base)?,
+            None => return Err(Error::bad_data("parse error: info needs a vector")),
+        };
+        if base.value_type() != ValueType::Vector {
+            return Err(Error::bad_data(format!(
+                "parse error: expected type instant vector in call to function \"info\", got {}",
+                base.value_type().name()
+            )));
+        }
+        let at = self.at();
+        let selector = match args.get(1).map(|arg| &**arg) {
+            None => None,
+            Some(Expr::VectorSelector(selector))
+                if selector.name.is_none()
+                    && selector.offset.is_none()
+                    && selector.at.is_none() =>
+            {
+                self.next += 1;
+                self.skip_selector();
+                let mut branches = branches(selector)?;
+                if branches.len() > 1 {
+                    return Err(unsupported("\"or\" between the label matchers of info"));
+                }
+                let mut matchers = branches.pop().unwrap_or_default();
+                matchers.retain(|matcher| !is_info_mark(matcher));
+                Some(matchers)
+            }
+            Some(_) => {
+                return Err(Error::bad_data(
+                    "parse error: expected label selectors only as the second argument of info",
+                ));
+            }
+        };
+        self.next += 1;
+        let function = Function::Info(info::Info::of(selector.as_deref()));
+        let selection = self.shared(Selection {
+            branches: vec![info::series_matchers(selector.as_deref())],
+        });
+        let kind = Kind::Select(Select {
+            selection,
+            shift: Shift::NONE,
+        });
+        let args = vec![base, Node::new(kind, at)];
+        Ok(Kind::Call(Box::new(Call { function, args })))
+    }
+
     /// The number of the selector's series, shared with equal selectors.
     fn selection(&mut self, selector: &VectorSelector) -> Result<usize, Error> {
         let selection = Selection {
             branches: branches(selector)?,
         };
-        Ok(*self.known.entry(selection.key()).or_insert_with(|| {
+        Ok(self.shared(selection))
+    }
+
+    fn shared(&mut self, selection: Selection) -> usize {
+        *self.known.entry(selection.key()).or_insert_with(|| {
             self.selections.push(selection);
             self.selections.len() - 1
-        }))
+        })
     }
 
     // What follows moves through the tokens. None of it can fail: should the tree and the tokens
@@ -286,7 +378,11 @@ impl Lowering<'_> {
             } else if self.peek_word_in(&["offset"]) {
                 self.next += 1;
                 self.skip_signs();
-                self.next += 1;
+                if self.peek() == "(" {
+                    self.skip_group();
+                } else {
+                    self.next += 1;
+                }
             } else {
                 break;
             }
@@ -535,6 +631,111 @@ mod tests {
     }
 
     #[test]
+    fn what_prometheus_reads_is_read() {
+        let queries = [
+            r#"sum by ("service.name") (x)"#,
+            r#"x * on ("a.b") group_left ("c.d") y"#,
+            "sum without ('service.name', a) (x)",
+            r#"{"http.requests"}"#,
+            r#"{"http.requests", job="a"}"#,
+            r#"rate({"http.requests", "a.b"=~"x"}[5m])"#,
+            r#"x{"a"="b"}"#,
+            r#"x{'a b'!="c"}"#,
+            r#"sum{job="a"}"#,
+            "offset",
+            "start",
+            "end{a=\"b\"}",
+            "by / without",
+            "topk(1, count)",
+            r#"x{by="1",on="2",offset="3",sum="4",start="5",bool="6"}"#,
+            "sum by (by, on, offset, start, sum, group, bool) (x)",
+            "x + on (on, by) group_left (offset) y",
+            "x offset 5m @ 10",
+            "x @ 10 offset 5m",
+            "x[5m] @ start() offset -5m",
+            "x @ end()",
+            "x @ -1.5",
+            "x @ 1e3",
+            "- - x",
+            "+x - -1",
+            "-x ^ 2",
+            "1 == bool 1",
+            "x # remark",
+            "sum(x) by (a,)",
+            "sum by () (x)",
+            "sum without () (x)",
+            "x{a=\"b\",}",
+            "x{}",
+            "SUM(x)",
+            "Sum BY (a) (x)",
+            "TOPK(2, x)",
+            "x AND y Or z",
+            "x UNLESS ON (a) y",
+            "x[5m:]",
+            "(x + y)[5m:1m]",
+            "rate(x[5m])[10m:]",
+            "x[1h30m]",
+            "x[1d12h5m30s250ms]",
+            "x > 5m",
+            "1h30m",
+            "NaN + +Inf - iNf",
+            "0x1F + 1e-3 + .5 + 5. + 1_000",
+            "'a'",
+            "a:b:c + :d",
+            "x{a=~`b\\d`}",
+            "x{a=~\"b{1,2}\"}",
+            "x{a=~\"[{]\"}",
+            "x{a=~\"a{b\"}",
+            "quantile(.5, x)",
+            "quantile by (a) (.5, x)",
+            "count_values(\"a.b\", x)",
+            "count_values by (b) (\"a\", x)",
+            "x + on (a) group_left y",
+            "x ^ y ^ z % w atan2 v",
+            "label_join(x, \"a\", \"-\")",
+            "label_replace(x, \"a.b\", \"$1\", \"c\", \"(.*)\")",
+            "round(x) + round(x, 5)",
+            "sort_by_label(x, \"a\", \"b\")",
+            "sort_by_label(x)",
+            "sort_by_label_desc(x, \"a\")",
+            "limitk by (a) (2, x)",
+            "limit_ratio(-0.5, x)",
+            "histogram_fraction(0, 1, x)",
+            "histogram_quantiles(x, \"q\", 0.5, 0.9)",
+            "holt_winters(x[5m], 0.1, 0.2)",
+            "hour() + minute(x)",
+            "min_of(1, 2) + max_of(3, step())",
+            "x == on (a) y",
+            "x{a=\"\u{e9}\"}",
+            "x{a=\"b\"} \n\t + y",
+            "info(x, {})",
+            "info(x, {a=~\".*\"})",
+            "x offset (1h - 5m)",
+            "x[5m * 2:1m / 2]",
+        ];
+        let refused = queries.iter().filter_map(|query| {
+            let error = plan(query).err()?;
+            Some(format!("{query}: {error}"))
+        });
+        let refused: Vec<_> = refused.collect();
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    }
+
+    #[test]
+    fn what_is_asked_twice_is_known() {
+        let repeated = |query: &str| {
+            let mut root = plan(query).unwrap().root;
+            let mut numbers = Vec::new();
+            root.each_mut(&mut |node| numbers.extend(node.repeated));
+            numbers
+        };
+        let twice = repeated("rate(x[5m]) / on () group_left () sum((rate( x[5m] )))");
+        assert!(twice.len() == 2 && twice[0] == twice[1], "{twice:?}");
+        assert!(repeated("rate(x[5m]) / rate(x[6m])").is_empty());
+        assert_eq!(repeated("sum(abs(x)) + sum(abs(x))").len(), 4);
+    }
+
+    #[test]
     fn equal_selectors_share_a_selection() {
         let shared = plan("rate(x{a=~\"b\"}[5m]) / x{a=~\"b\"} offset 1h + y").unwrap();
         assert_eq!(shared.selections.len(), 2);
@@ -549,13 +750,26 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for (query, construct) in [
-            ("info(x)", "function \"info\""),
-            ("start_timestamp(x)", "function \"start_timestamp\""),
-        ] {
-            let error = plan(query).unwrap_err();
+        for name in ["start_timestamp", "integral"] {
+            let error = plan(&format!("{name}(x)")).unwrap_err();
             assert!(matches!(error, Error::BadData { .. }));
-            assert_eq!(error.to_string(), format!("{construct} is not supported"));
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_second_argument_of_info_selects_info_series() {
+        let plan = plan("info(x, {a=~\".+\"}) + info(x)").unwrap();
+        let keys: Vec<_> = plan.selections.iter().map(Selection::key).collect();
+        assert_eq!(keys.len(), 3, "{keys:?}");
+        assert!(keys[1].contains("target_info") && keys[1].contains("\"a\""));
+        for query in [
+            "info(x, y)",
+            "info(x, 1)",
+            "info(1)",
+            "info(x, {a=\"b\"} offset 5m)",
+        ] {
+            assert!(super::plan(query).is_err(), "{query}");
         }
     }
 

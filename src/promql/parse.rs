@@ -6,6 +6,7 @@
 //! checked and rewritten where the parser would go wrong.
 
 mod depth;
+mod duration;
 mod token;
 
 use std::borrow::Cow;
@@ -39,7 +40,28 @@ fn rewrite(query: &str, tokens: &[Token<'_>]) -> Result<String, Error> {
     let mut rest_at = 0;
     let mut in_brackets = false;
     let mut in_offset = false;
+    let mut skipped_to = 0;
+    let mut calls = Calls::default();
     for (index, token) in tokens.iter().enumerate() {
+        if index < skipped_to {
+            continue;
+        }
+        let begins = in_brackets && index > 0 && is_duration_start(tokens[index - 1].text);
+        let folded = if begins {
+            duration::in_brackets(query, &tokens[index..])?
+        } else if index > 0 && is_offset(tokens[index - 1].text) {
+            duration::after_offset(query, &tokens[index..])?
+        } else {
+            None
+        };
+        if let Some(folded) = folded {
+            let last = tokens[index + folded.tokens - 1];
+            rewritten.push_str(&format!(" {}ms", folded.milliseconds));
+            rest_at = last.at + last.text.len();
+            skipped_to = index + folded.tokens;
+            in_offset = false;
+            continue;
+        }
         // What lies between tokens stays: the parser tells an `or` from a name by the space after.
         rewritten.push_str(query.get(rest_at..token.at).unwrap_or(" "));
         rest_at = token.at + token.text.len();
@@ -58,9 +80,52 @@ fn rewrite(query: &str, tokens: &[Token<'_>]) -> Result<String, Error> {
         } else {
             rewritten.push_str(&rewrite_token(query, token, in_brackets || in_offset)?);
         }
+        if calls.begins_labels_of_info(tokens, index) {
+            rewritten.push_str(INFO_LABELS);
+        }
         in_offset = is_offset(token.text) || (in_offset && is_sign(token.text));
     }
     Ok(rewritten)
+}
+
+/// What the second argument of `info` is given, so that the parser takes it for a selector also when
+/// series without any of its labels pass.
+const INFO_LABELS: &str = "__info__!=\"\",";
+
+/// Whether a matcher is the one that [`INFO_LABELS`] is.
+pub(super) fn is_info_mark(matcher: &crate::model::Matcher) -> bool {
+    matcher.name == "__info__"
+        && matcher.op == crate::model::MatchOp::NotEqual
+        && matcher.value.is_empty()
+}
+
+/// The open parentheses, and whether each is that of a call of `info`.
+#[derive(Default)]
+struct Calls(Vec<bool>);
+
+impl Calls {
+    /// Whether a token opens the second argument of `info`; to be asked for every token in turn.
+    fn begins_labels_of_info(&mut self, tokens: &[Token<'_>], index: usize) -> bool {
+        let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+        let before = before.map_or("", |token| token.text);
+        match tokens[index].text {
+            "(" => self.0.push(before == "info"),
+            ")" => {
+                self.0.pop();
+            }
+            "{" => return before == "," && self.0.last() == Some(&true),
+            _ => {}
+        }
+        false
+    }
+}
+
+fn is_duration_start(text: &str) -> bool {
+    matches!(text, "[" | ":")
+}
+
+fn position(query: &str, at: usize) -> String {
+    line_and_column(query, at)
 }
 
 fn is_offset(word: &str) -> bool {

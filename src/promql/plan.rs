@@ -44,6 +44,8 @@ impl Selection {
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) at: usize,
+    /// A number for its text, where calls and aggregations of the same text stand in the query.
+    pub(super) repeated: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -236,6 +238,43 @@ impl LabelSet {
 }
 
 impl Node {
+    pub(super) fn new(kind: Kind, at: usize) -> Self {
+        Self {
+            kind,
+            at,
+            repeated: None,
+        }
+    }
+
+    /// Visits this expression and all within it.
+    pub(super) fn each_mut(&mut self, visit: &mut impl FnMut(&mut Self)) {
+        visit(self);
+        match &mut self.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Select(_) => {}
+            Kind::Range(range) => {
+                if let Source::Subquery { expr, .. } = &mut range.source {
+                    expr.each_mut(visit);
+                }
+            }
+            Kind::Negate(expr) => expr.each_mut(visit),
+            Kind::Binary(binary) => {
+                binary.left.each_mut(visit);
+                binary.right.each_mut(visit);
+            }
+            Kind::Aggregate(aggregate) => {
+                if let Some(param) = aggregate.op.param_mut() {
+                    param.each_mut(visit);
+                }
+                aggregate.expr.each_mut(visit);
+            }
+            Kind::Call(call) => {
+                for arg in &mut call.args {
+                    arg.each_mut(visit);
+                }
+            }
+        }
+    }
+
     pub(super) fn value_type(&self) -> ValueType {
         match &self.kind {
             Kind::Number(_) => ValueType::Scalar,
@@ -281,15 +320,36 @@ impl Node {
             Kind::Number(_) | Kind::Text(_) | Kind::Select(_) | Kind::Range(_) => Vec::new(),
             Kind::Negate(expr) => vec![expr],
             Kind::Binary(binary) => vec![&binary.left, &binary.right],
-            Kind::Aggregate(aggregate) => match &aggregate.op {
-                Aggregation::Quantile(param)
-                | Aggregation::TopK(param)
-                | Aggregation::BottomK(param)
-                | Aggregation::LimitK(param)
-                | Aggregation::LimitRatio(param) => vec![param, &aggregate.expr],
-                _ => vec![&aggregate.expr],
+            Kind::Aggregate(aggregate) => match aggregate.op.param() {
+                Some(param) => vec![param, &aggregate.expr],
+                None => vec![&aggregate.expr],
             },
             Kind::Call(call) => call.args.iter().collect(),
+        }
+    }
+}
+
+impl Aggregation {
+    /// The scalar that comes before the vector.
+    fn param(&self) -> Option<&Node> {
+        match self {
+            Self::Quantile(param)
+            | Self::TopK(param)
+            | Self::BottomK(param)
+            | Self::LimitK(param)
+            | Self::LimitRatio(param) => Some(param),
+            _ => None,
+        }
+    }
+
+    fn param_mut(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Quantile(param)
+            | Self::TopK(param)
+            | Self::BottomK(param)
+            | Self::LimitK(param)
+            | Self::LimitRatio(param) => Some(param),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a query reads: every selector once, all from one snapshot, before evaluation begins.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::error::Error;
 use super::limit::Guard;
@@ -44,7 +45,7 @@ struct Need {
 pub(super) struct Samples<'a> {
     pub(super) labels: Labels,
     pub(super) drop_name: bool,
-    pub(super) timestamps: Cow<'a, [Timestamp]>,
+    pub(super) timestamps: Arc<[Timestamp]>,
     pub(super) values: Cow<'a, [f64]>,
 }
 
@@ -205,17 +206,16 @@ impl Data {
 impl<'a> Samples<'a> {
     /// A stored series without its stale markers.
     pub(super) fn of(column: &'a Column) -> Self {
-        let (timestamps, values) = if column.values.iter().any(|value| is_stale(*value)) {
-            let (timestamps, values): (Vec<_>, Vec<_>) = column
-                .timestamps
-                .iter()
-                .zip(&column.values)
-                .filter(|(_, value)| !is_stale(**value))
-                .unzip();
-            (Cow::Owned(timestamps), Cow::Owned(values))
+        // All are looked at, which is faster than to look for the first.
+        let has_stale = |has, value: &f64| has | is_stale(*value);
+        let (timestamps, values) = if column.values.iter().fold(false, has_stale) {
+            let samples = column.timestamps.iter().zip(&column.values);
+            let (timestamps, values): (Vec<_>, Vec<_>) =
+                samples.filter(|(_, value)| !is_stale(**value)).unzip();
+            (timestamps.into(), Cow::Owned(values))
         } else {
             (
-                Cow::Borrowed(column.timestamps.as_slice()),
+                column.timestamps.clone(),
                 Cow::Borrowed(column.values.as_slice()),
             )
         };

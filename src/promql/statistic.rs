@@ -123,7 +123,7 @@ pub(super) fn variance(values: &[f64]) -> f64 {
 
 /// The quantile of unsorted values, linear between neighbours; NaNs count as the smallest values.
 ///
-/// Below 0 it is -Inf, above 1 +Inf, of nothing NaN. The values are left sorted.
+/// Below 0 it is -Inf, above 1 +Inf, of nothing NaN. The values are left in another order.
 pub(super) fn quantile(quantile: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || quantile.is_nan() {
         return f64::NAN;
@@ -134,16 +134,18 @@ pub(super) fn quantile(quantile: f64, values: &mut [f64]) -> f64 {
     if quantile > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_by(|left, right| {
+    let order = |left: &f64, right: &f64| {
         left.partial_cmp(right)
             .unwrap_or_else(|| right.is_nan().cmp(&left.is_nan()))
-    });
+    };
     let last = (values.len() - 1) as f64;
     let rank = quantile * last;
-    let lower = rank.floor().max(0.0);
-    let upper = (lower + 1.0).min(last);
+    let at = rank.floor().max(0.0) as usize;
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    // The two that are asked for, without putting the others in order.
+    let (_, &mut lower, above) = values.select_nth_unstable_by(at, order);
+    let upper = above.iter().copied().min_by(order).unwrap_or(lower);
+    lower * (1.0 - weight) + upper * weight
 }
 
 /// The larger of two, NaN when either is.

@@ -60,7 +60,7 @@ fn an_instant_query_answers_by_the_type_of_its_expression() {
     let Value::Matrix(columns) = value("m{i=\"0\"}[30s]") else {
         panic!("a range selector gives a matrix");
     };
-    assert_eq!(columns[0].timestamps, [at(80), at(90), at(100)]);
+    assert_eq!(*columns[0].timestamps, [at(80), at(90), at(100)]);
     assert_eq!(columns[0].values, [8.0, 9.0, 10.0]);
 }
 
@@ -73,7 +73,7 @@ fn a_range_query_has_both_ends() {
     let Value::Matrix(columns) = answer.value else {
         panic!("a range query gives a matrix");
     };
-    assert_eq!(columns[0].timestamps, [at(10), at(25), at(40)]);
+    assert_eq!(*columns[0].timestamps, [at(10), at(25), at(40)]);
     assert_eq!(columns[0].values, [3.0, 6.0, 12.0]);
     let scalar = engine
         .range("time()", steps(10, 11, 1), &QueryOptions::default())

@@ -5,6 +5,7 @@
 //! is told from every NaN that arithmetic makes. It must not itself go into arithmetic.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::VectorSample;
 use super::error::Error;
@@ -22,7 +23,7 @@ pub(super) fn is_present(value: f64) -> bool {
 }
 
 /// The steps at which something is evaluated; may be none for a subquery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Grid {
     pub(super) start_ms: i64,
     pub(super) step_ms: i64,
@@ -99,7 +100,7 @@ pub(super) struct Series {
 }
 
 /// What an expression comes to on a grid.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum EvalValue {
     Scalar(Vec<f64>),
     Vector(Vec<Series>),
@@ -204,17 +205,20 @@ pub(super) fn merge(series: Vec<Series>) -> Result<Vec<Series>, Error> {
 
 /// Takes away the names that are to go, empty series too.
 fn finish(series: Vec<Series>) -> Result<Vec<Series>, Error> {
-    let mut merged = Merged::default();
-    for one in series {
-        if !one.is_empty() {
-            merged.push(Series {
-                labels: one.final_labels(),
-                drop_name: false,
-                values: one.values,
-            })?;
-        }
+    let finished: Vec<_> = series
+        .into_iter()
+        .filter(|one| !one.is_empty())
+        .map(|one| Series {
+            labels: one.final_labels(),
+            drop_name: false,
+            values: one.values,
+        })
+        .collect();
+    // What comes sorted, as most does, has no namesakes but neighbours.
+    if finished.is_sorted_by(|left, right| left.labels < right.labels) {
+        return Ok(finished);
     }
-    Ok(merged.into_series())
+    merge(finished)
 }
 
 pub(super) fn into_samples(
@@ -236,19 +240,23 @@ pub(super) fn into_samples(
 }
 
 pub(super) fn into_columns(series: Vec<Series>, grid: Grid) -> Result<Vec<Column>, Error> {
+    let all_times: Arc<[Timestamp]> = grid.times().map(Timestamp::from_ms).collect();
     let mut columns: Vec<_> = finish(series)?
         .into_iter()
         .map(|one| {
-            let (timestamps, values) = one
-                .values
-                .iter()
-                .zip(grid.times())
-                .filter(|(value, _)| is_present(**value))
-                .map(|(value, time_ms)| (Timestamp::from_ms(time_ms), *value))
-                .unzip();
+            if one.values.iter().copied().all(is_present) {
+                return Column {
+                    labels: one.labels,
+                    timestamps: all_times.clone(),
+                    values: one.values,
+                };
+            }
+            let points = all_times.iter().copied().zip(one.values);
+            let (timestamps, values): (Vec<_>, Vec<_>) =
+                points.filter(|(_, value)| is_present(*value)).unzip();
             Column {
                 labels: one.labels,
-                timestamps,
+                timestamps: timestamps.into(),
                 values,
             }
         })

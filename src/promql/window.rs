@@ -3,11 +3,15 @@
 //! A window is `(start, end]`: a sample at its start is outside, one at its end inside. As the steps
 //! rise both bounds only move forward, so no sample is looked for twice.
 
-use crate::model::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::Error;
 use super::limit::Guard;
-use super::value::{ABSENT, Grid};
+use super::select::Samples;
+use super::value::{ABSENT, Grid, Series};
+use crate::model::Timestamp;
+use crate::store::parallel;
 
 /// The samples in `(start, end]`, and the step that asks for them.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +19,6 @@ pub(super) struct Window<'a> {
     /// Never empty.
     pub(super) timestamps: &'a [Timestamp],
     pub(super) values: &'a [f64],
-    /// Index of the first sample within its series.
-    pub(super) first: usize,
     pub(super) span: Span,
 }
 
@@ -49,7 +51,9 @@ pub(super) fn spans(steps: Grid, refs: Grid, range_ms: i64) -> Vec<Span> {
 }
 
 /// The index ranges of the samples in each span.
-pub(super) fn bounds(timestamps: &[Timestamp], spans: &[Span]) -> Vec<(usize, usize)> {
+pub(super) type Bounds = Vec<(usize, usize)>;
+
+pub(super) fn bounds(timestamps: &[Timestamp], spans: &[Span]) -> Bounds {
     let mut low = 0;
     let mut high = 0;
     let mut is_first = true;
@@ -80,26 +84,117 @@ pub(super) fn bounds(timestamps: &[Timestamp], spans: &[Span]) -> Vec<(usize, us
         .collect()
 }
 
+/// What depends on the timestamps of a series and the steps alone: worked out once for all series
+/// that share their timestamps.
+#[derive(Debug)]
+pub(super) struct PerTimes<T> {
+    /// By the address of the timestamps.
+    known: HashMap<usize, Known<T>>,
+    /// Items of all.
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Known<T> {
+    made: Arc<[T]>,
+    /// Held so that the address stays theirs.
+    _timestamps: Arc<[Timestamp]>,
+}
+
+impl<T> Default for PerTimes<T> {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> PerTimes<T> {
+    pub(super) fn get(
+        &mut self,
+        timestamps: &Arc<[Timestamp]>,
+        make: impl FnOnce(&[Timestamp]) -> Vec<T>,
+    ) -> Arc<[T]> {
+        /// Some megabytes; more only where hardly any series share their timestamps.
+        const LEN_MAX: usize = 1 << 17;
+        let key = timestamps.as_ptr() as usize;
+        if let Some(known) = self.known.get(&key) {
+            return known.made.clone();
+        }
+        let made: Arc<[T]> = make(timestamps).into();
+        if self.len + made.len() > LEN_MAX {
+            self.known.clear();
+            self.len = 0;
+        }
+        self.len += made.len();
+        let known = Known {
+            made: made.clone(),
+            _timestamps: timestamps.clone(),
+        };
+        self.known.insert(key, known);
+        made
+    }
+}
+
+/// Makes a series of each, with a value for every step; those without any value are left out. Works in
+/// as many threads as it is worth; `work` has a state of its own in each.
+pub(super) fn each_series<S: Default>(
+    samples: &[Samples<'_>],
+    steps: usize,
+    guard: &Guard,
+    work: impl Fn(&mut S, &Samples<'_>) -> Result<Vec<f64>, Error> + Sync,
+) -> Result<Vec<Series>, Error> {
+    let read: usize = samples.iter().map(|one| one.values.len()).sum();
+    let threads = threads_worth(read + samples.len().saturating_mul(steps));
+    let parts = parallel::split(samples, threads, |part| {
+        let mut state = S::default();
+        let mut results = Vec::with_capacity(part.len());
+        for one in part {
+            guard.check()?;
+            let series = Series {
+                labels: one.labels.clone(),
+                drop_name: one.drop_name,
+                values: work(&mut state, one)?,
+            };
+            if !series.is_empty() {
+                results.push(series);
+            }
+        }
+        Ok::<_, Error>(results)
+    });
+    let mut results = Vec::with_capacity(samples.len());
+    for part in parts {
+        results.append(&mut part?);
+    }
+    Ok(results)
+}
+
+/// How many threads so many values are worth.
+pub(super) fn threads_worth(values: usize) -> usize {
+    /// They take several times as long as it takes to start a thread.
+    const VALUES_PER_THREAD: usize = 100_000;
+    values / VALUES_PER_THREAD + 1
+}
+
 /// The value of `function` for each window that holds a sample, [`ABSENT`] for the others.
 pub(super) fn evaluate(
-    timestamps: &[Timestamp],
-    values: &[f64],
+    samples: &Samples<'_>,
+    bounds: &[(usize, usize)],
     spans: &[Span],
     guard: &Guard,
     mut function: impl FnMut(Window<'_>, usize) -> Option<f64>,
 ) -> Result<Vec<f64>, Error> {
     const WINDOWS_BETWEEN_CHECKS: usize = 256;
     let mut results = Vec::with_capacity(spans.len());
-    for (index, ((low, high), span)) in bounds(timestamps, spans).into_iter().zip(spans).enumerate()
-    {
-        if index % WINDOWS_BETWEEN_CHECKS == 0 {
+    for (index, (&(low, high), span)) in bounds.iter().zip(spans).enumerate() {
+        if index % WINDOWS_BETWEEN_CHECKS == WINDOWS_BETWEEN_CHECKS - 1 {
             guard.check()?;
         }
         let result = if low < high {
             let window = Window {
-                timestamps: &timestamps[low..high],
-                values: &values[low..high],
-                first: low,
+                timestamps: &samples.timestamps[low..high],
+                values: &samples.values[low..high],
                 span: *span,
             };
             function(window, index)
@@ -120,6 +215,21 @@ pub(super) fn extremes(
     bounds: &[(usize, usize)],
     beats: impl Fn(f64, f64) -> bool,
 ) -> Vec<Option<usize>> {
+    if let [(low, high)] = *bounds {
+        // A single window does not slide.
+        let best = |best: usize, next: usize| {
+            if beats(values[next], values[best]) || values[best].is_nan() {
+                next
+            } else {
+                best
+            }
+        };
+        return vec![
+            (low..high)
+                .reduce(best)
+                .map(|at| if values[at].is_nan() { low } else { at }),
+        ];
+    }
     let mut candidates = std::collections::VecDeque::new();
     let mut next = 0;
     bounds
@@ -190,6 +300,10 @@ mod tests {
         let max = |bounds: &[_]| extremes(&values, bounds, |new, old| new > old);
         assert_eq!(max(&[(0, 1), (0, 2), (1, 4)]), [Some(0), Some(1), Some(1)]);
         assert_eq!(max(&[(2, 3), (3, 3)]), [Some(2), None]);
+        assert_eq!(
+            [max(&[(0, 4)]), max(&[(2, 3)]), max(&[(3, 3)])].concat(),
+            [Some(1), Some(2), None]
+        );
     }
 
     proptest! {
@@ -211,6 +325,8 @@ mod tests {
             let bounds = bounds(&timestamps, &spans);
             let largest = extremes(&values, &bounds, |new, old| new > old);
             for ((span, (low, high)), found) in spans.iter().zip(&bounds).zip(largest) {
+                let alone = extremes(&values, &[(*low, *high)], |new, old| new > old);
+                prop_assert_eq!(&alone, &[found]);
                 let inside: Vec<_> = (0..timestamps.len())
                     .filter(|i| span.start_ms < timestamps[*i].ms() && timestamps[*i].ms() <= span.end_ms)
                     .collect();

@@ -248,13 +248,26 @@ impl BlockReader {
         chunk: usize,
     ) -> Result<(&[i64], &[f64]), Malformed> {
         self.timestamps(bytes, chunk)?;
-        let Chunk { start, end, .. } = self.chunks[chunk];
-        self.decoder.values(
-            part(bytes, start, end)?,
-            self.timestamps.len(),
-            &mut self.values,
-        )?;
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        let decoded = self.values_into(bytes, chunk, &mut values);
+        self.values = values;
+        decoded?;
         Ok((&self.timestamps, &self.values))
+    }
+
+    /// Appends the values of a chunk.
+    pub(crate) fn values_into(
+        &mut self,
+        bytes: &[u8],
+        chunk: usize,
+        out: &mut Vec<f64>,
+    ) -> Result<(), Malformed> {
+        let Chunk {
+            start, end, column, ..
+        } = self.chunks[chunk];
+        let count = self.columns[column as usize].count as usize;
+        self.decoder.values(part(bytes, start, end)?, count, out)
     }
 }
 

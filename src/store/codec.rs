@@ -41,14 +41,13 @@ impl Decoder {
         timestamps::decode(&mut Bytes::new(bytes), count, &mut self.residuals, out)
     }
 
-    /// Replaces the contents of `out` with the `count` values of a chunk.
+    /// Appends the `count` values of a chunk to `out`.
     pub(crate) fn values(
         &mut self,
         bytes: &[u8],
         count: usize,
         out: &mut Vec<f64>,
     ) -> Result<(), Malformed> {
-        out.clear();
         values::decode(&mut Bytes::new(bytes), count, self, out)
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod cardinality;
 mod label_sets;
 mod pattern;
 mod postings;
+pub(crate) mod selected;
 mod series;
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub(crate) struct Index {
     forgets: u64,
     remembered: Mutex<HashMap<(String, String), Remembered>>,
     label_sets: Mutex<LabelSets>,
+    selected: selected::Memory,
 }
 
 /// The values of one label.
@@ -265,6 +267,7 @@ impl Index {
         }
         self.departing.push((seq, series.to_vec()));
         self.forgets += 1;
+        self.selected.clear();
     }
 
     /// How often series were forgotten.
@@ -301,6 +304,7 @@ impl Index {
             symbols.extend([name, value]);
         }
         self.series.remove(&gone);
+        self.selected.clear();
         self.label_sets
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -386,6 +390,26 @@ impl Index {
             .iter()
             .find(|pair| pair.0 == name)
             .map(|pair| pair.1)
+    }
+
+    /// The series from an id on that pass all matchers, rising.
+    fn select_from(&self, matchers: &[Matcher], first: u32) -> Vec<SeriesId> {
+        /// Beyond this many the postings are the faster way.
+        const LOOKED_THROUGH: u32 = 1000;
+        if self.next_id().saturating_sub(first) > LOOKED_THROUGH {
+            let mut selected = self.select(matchers);
+            let start = selected.partition_point(|series| series.0 < first);
+            return selected.split_off(start);
+        }
+        let filters: Vec<Filter> = matchers.iter().map(|one| self.filter(one)).collect();
+        let passes = |&series: &SeriesId| {
+            self.series.pairs(series).is_some()
+                && filters.iter().all(|one| self.passes(series, one))
+        };
+        (first..self.next_id())
+            .map(SeriesId)
+            .filter(passes)
+            .collect()
     }
 
     /// The series that pass all matchers, rising by id.

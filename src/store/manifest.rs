@@ -60,6 +60,15 @@ impl WindowRow {
             .sum()
     }
 
+    /// About how many samples lie in a range of time, were they spread evenly.
+    pub(crate) fn samples_in(&self, range: TimeRange) -> f64 {
+        let span = |start: Timestamp, end: Timestamp| end.ms() as f64 - start.ms() as f64 + 1.0;
+        let start = range.start().max(self.range.start());
+        let end = range.end().min(self.range.end());
+        let share = span(start, end) / span(self.range.start(), self.range.end());
+        self.samples() as f64 * share.clamp(0.0, 1.0)
+    }
+
     /// What its blocks take in the file, in whole pages where they have pages of their own.
     pub(crate) fn bytes(&self) -> u64 {
         self.blocks.iter().map(BlockRow::page_bytes).sum()

@@ -11,6 +11,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use super::column::visible;
 use super::data;
 use super::deletion::HiddenSeries;
+use super::gather::{Budget, Gathered, Gathering};
 use super::handle::Reading;
 use super::head;
 use super::index::Index;
@@ -18,8 +19,8 @@ use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
 use super::record::Record;
-use super::select::{Bits, Columns, Found, OpenBlocks, Outliner, Wanted};
-use super::{Error, METADATA, Shared, Table};
+use super::select::{Bits, Found, OpenBlocks, Outliner, Wanted};
+use super::{Error, METADATA, Shared, Table, parallel};
 use crate::model::{Column, Labels, Matcher, MetricMetadata, SeriesId, TimeRange, Timestamp};
 
 /// The way out. Cloning is cheap.
@@ -90,10 +91,18 @@ impl Snapshot {
         range: TimeRange,
         samples_max: usize,
     ) -> Result<Vec<Column>, Error> {
-        let wanted = self.selected(matchers);
-        let mut selected = self.read(&wanted, range, samples_max)?;
-        selected.sort_unstable_by(|left, right| left.labels.cmp(&right.labels));
-        Ok(selected)
+        let selected = self.view.live.index().selected(matchers);
+        let mut gathered = self.gather(&selected.wanted, range, samples_max)?;
+        let column = |&position: &u32| {
+            let position = position as usize;
+            let gathered = gathered.get_mut(position)?.take()?;
+            Some(Column {
+                labels: selected.labels[position].clone(),
+                timestamps: gathered.timestamps,
+                values: gathered.values,
+            })
+        };
+        Ok(selected.by_labels.iter().filter_map(column).collect())
     }
 
     /// The samples of series that were selected before, in their order.
@@ -103,38 +112,75 @@ impl Snapshot {
         range: TimeRange,
         samples_max: usize,
     ) -> Result<Vec<Column>, Error> {
+        let gathered = self.gather(wanted, range, samples_max)?;
+        let read = wanted.iter().zip(gathered);
+        let read: Vec<_> = read
+            .filter_map(|(wanted, gathered)| Some((wanted.series, gathered?)))
+            .collect();
+        let index = self.view.live.index();
+        let labels = index.labels_of(read.iter().map(|(series, _)| *series));
+        let labels: Vec<Labels> = labels.collect();
+        drop(index);
+        let columns = labels.into_iter().zip(read);
+        Ok(columns
+            .map(|(labels, (_, gathered))| Column {
+                labels,
+                timestamps: gathered.timestamps,
+                values: gathered.values,
+            })
+            .collect())
+    }
+
+    /// The samples of the wanted series, by position.
+    fn gather(
+        &self,
+        wanted: &[Wanted],
+        range: TimeRange,
+        samples_max: usize,
+    ) -> Result<Vec<Option<Gathered>>, Error> {
+        /// What is read in about the time that starting a thread takes, several times over.
+        const SAMPLES_PER_THREAD: usize = 100_000;
+        /// Room made for a series before it is known how many samples it has.
+        const RESERVED_MAX: usize = 4096;
         let Some(range) = self.clamp(range) else {
             return Ok(Vec::new());
         };
-        let mut columns = Columns::new(wanted.len(), range, samples_max);
+        let budget = Budget::new(samples_max);
+        let series = self.view.live.index().count().max(1);
+        let sealed: f64 = self.rows(range).map(|row| row.samples_in(range)).sum();
+        // The head has some, and what lies around a range's ends is decoded with it.
+        let expected = (sealed / series as f64 * 1.1) as usize + 64;
+        let threads = expected * wanted.len() / SAMPLES_PER_THREAD + 1;
+        let parts = parallel::split(wanted, threads, |part| {
+            self.gather_part(part, range, expected.min(RESERVED_MAX), &budget)
+        });
+        let mut gathered = Vec::with_capacity(wanted.len());
+        for part in parts {
+            gathered.extend(part?);
+        }
+        Ok(gathered)
+    }
+
+    fn gather_part(
+        &self,
+        wanted: &[Wanted],
+        range: TimeRange,
+        expected: usize,
+        budget: &Budget,
+    ) -> Result<Vec<Option<Gathered>>, Error> {
+        let mut gathering = Gathering::new(wanted.len(), range, expected, budget);
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
         for row in self.rows(range) {
             let hidden = self.view.deletions.hiding(row.hidden_from(), row.range);
             blocks.each_chunk(row, wanted, |position, block| {
                 let hidden = hidden.ranges(wanted[position].series);
-                columns.append_chunk(position, block, &hidden)
+                gathering.append_chunk(position, block, &hidden)
             })?;
         }
         for slot in &self.view.parts {
-            columns.append_head(slot, self.view.seq, wanted, &self.view.hidden(slot))?;
+            gathering.append_head(slot, self.view.seq, wanted, &self.view.hidden(slot))?;
         }
-        let read: Vec<_> = wanted
-            .iter()
-            .zip(columns.into_columns())
-            .filter(|(_, (_, values))| !values.is_empty())
-            .collect();
-        let index = self.view.live.index();
-        let labels = index.labels_of(read.iter().map(|(wanted, _)| wanted.series));
-        let labels: Vec<Labels> = labels.collect();
-        drop(index);
-        let columns = labels.into_iter().zip(read);
-        Ok(columns
-            .map(|(labels, (_, (timestamps, values)))| Column {
-                labels,
-                timestamps,
-                values,
-            })
-            .collect())
+        Ok(gathering.finish())
     }
 
     /// The series with data in `range` that pass all matchers, sorted.

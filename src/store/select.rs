@@ -1,7 +1,6 @@
-//! How a selection is read: chunks of blocks and columns of the head, merged into one column a series.
+//! How blocks are read: which of them hold wanted series, and the chunks of those.
 //!
-//! Whoever drives it does so in the order of precedence, oldest generation first: of two samples for
-//! one timestamp the one that came first stays. Every block is checked before a value is taken from it.
+//! Every block is checked before a value is taken from it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,17 +10,14 @@ use redb::ReadTransaction;
 use super::Error;
 use super::block::BlockReader;
 use super::bytes::Malformed;
-use super::column::{MergedColumn, visible, within};
+use super::column::visible;
 use super::data::{self, Blocks};
 use super::deletion::HiddenSeries;
 use super::handle::Handle;
-use super::live::{Live, Slot};
+use super::live::Live;
 use super::manifest::{BlockRow, WindowRow};
 use super::outline::{Outline, Outlines, Presence};
 use crate::model::{SeriesId, TimeRange, Timestamp};
-
-/// Series of the head that are read before writers get their turn.
-const HEAD_SERIES: usize = 256;
 
 /// A series that a selection asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +33,8 @@ pub(crate) struct OpenBlocks<'a> {
     data: &'a Handle,
     blocks: Blocks,
     reader: BlockReader,
+    /// How many blocks were opened so far.
+    opened: u64,
 }
 
 impl<'a> OpenBlocks<'a> {
@@ -45,6 +43,7 @@ impl<'a> OpenBlocks<'a> {
             data,
             blocks: data.contain(|| data::open_blocks(transaction))?,
             reader: BlockReader::default(),
+            opened: 0,
         })
     }
 
@@ -151,11 +150,12 @@ impl<'a> OpenBlocks<'a> {
         self.reader
             .open(bytes, &key, block.checksum)
             .map_err(|error| fault(Fault::Malformed(error)))?;
+        self.opened += 1;
         for position in positions {
             for chunk in self.reader.chunks_of(wanted[position].series) {
-                let reader = &mut self.reader;
                 let view = ChunkView {
-                    reader,
+                    reader: &mut self.reader,
+                    block: self.opened,
                     bytes,
                     chunk,
                 };
@@ -261,12 +261,14 @@ impl From<Malformed> for Fault {
 /// One chunk of an open block.
 pub(crate) struct ChunkView<'a> {
     reader: &'a mut BlockReader,
+    /// The number of the block among those that were opened.
+    block: u64,
     bytes: &'a [u8],
     chunk: usize,
 }
 
-impl<'a> ChunkView<'a> {
-    fn span(&self) -> TimeRange {
+impl ChunkView<'_> {
+    pub(crate) fn span(&self) -> TimeRange {
         let (first, last) = self.reader.span(self.chunk);
         TimeRange::new(Timestamp::from_ms(first), Timestamp::from_ms(last))
             .unwrap_or(TimeRange::ALL)
@@ -284,109 +286,25 @@ impl<'a> ChunkView<'a> {
         Ok(!visible(timestamps, range, hidden).is_empty())
     }
 
-    fn samples(self) -> Result<(&'a [i64], &'a [f64]), Malformed> {
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// The number of the column of timestamps in its block; chunks share them.
+    pub(crate) fn column(&self) -> usize {
+        self.reader.column_of(self.chunk)
+    }
+
+    pub(crate) fn timestamps(&mut self) -> Result<&[i64], Malformed> {
+        self.reader.timestamps(self.bytes, self.chunk)
+    }
+
+    /// Appends the values of the chunk.
+    pub(crate) fn values_into(&mut self, out: &mut Vec<f64>) -> Result<(), Malformed> {
+        self.reader.values_into(self.bytes, self.chunk, out)
+    }
+
+    pub(crate) fn samples(&mut self) -> Result<(&[i64], &[f64]), Malformed> {
         self.reader.samples(self.bytes, self.chunk)
-    }
-}
-
-/// The columns of a selection while they are read.
-pub(crate) struct Columns {
-    list: Vec<MergedColumn>,
-    range: TimeRange,
-    samples: usize,
-    samples_max: usize,
-}
-
-impl Columns {
-    pub(crate) fn new(count: usize, range: TimeRange, samples_max: usize) -> Self {
-        Self {
-            list: (0..count).map(|_| MergedColumn::default()).collect(),
-            range,
-            samples: 0,
-            samples_max,
-        }
-    }
-
-    pub(crate) fn append_chunk(
-        &mut self,
-        position: usize,
-        chunk: ChunkView<'_>,
-        hidden: &[TimeRange],
-    ) -> Result<(), Fault> {
-        if !chunk.span().overlaps(self.range) {
-            return Ok(());
-        }
-        let (timestamps, values) = chunk.samples()?;
-        self.append_visible(position, timestamps, values, hidden)
-            .map_err(Fault::Error)
-    }
-
-    fn append_visible(
-        &mut self,
-        position: usize,
-        timestamps: &[i64],
-        values: &[f64],
-        hidden: &[TimeRange],
-    ) -> Result<(), Error> {
-        if hidden.is_empty() {
-            let range = within(timestamps, self.range);
-            return self.append(position, &timestamps[range.clone()], &values[range]);
-        }
-        for range in visible(timestamps, self.range, hidden) {
-            self.append(position, &timestamps[range.clone()], &values[range])?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn append_head(
-        &mut self,
-        slot: &Slot,
-        seq: u64,
-        wanted: &[Wanted],
-        hidden: &HiddenSeries<'_>,
-    ) -> Result<(), Error> {
-        let relative = slot.part.relative(seq);
-        let (mut late_timestamps, mut late_values) = (Vec::new(), Vec::new());
-        for (start, wanted) in wanted.chunks(HEAD_SERIES).enumerate() {
-            let columns = slot.part.columns();
-            for (at, wanted) in wanted.iter().enumerate() {
-                let position = start * HEAD_SERIES + at;
-                let Some(column) = columns.get(wanted.series) else {
-                    continue;
-                };
-                let hidden = hidden.ranges(wanted.series);
-                let (timestamps, values, late) = column.visible(self.range, relative);
-                self.append_visible(position, timestamps, values, &hidden)?;
-                late_timestamps.clear();
-                late_values.clear();
-                for (timestamp_ms, value) in late {
-                    late_timestamps.push(timestamp_ms);
-                    late_values.push(value);
-                }
-                self.append_visible(position, &late_timestamps, &late_values, &hidden)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Timestamps and values, by position.
-    pub(crate) fn into_columns(self) -> impl Iterator<Item = (Vec<Timestamp>, Vec<f64>)> {
-        self.list.into_iter().map(|column| {
-            let timestamps = column.timestamps.into_iter().map(Timestamp::from_ms);
-            (timestamps.collect(), column.values)
-        })
-    }
-
-    fn append(&mut self, position: usize, timestamps: &[i64], values: &[f64]) -> Result<(), Error> {
-        let column = &mut self.list[position];
-        let before = column.values.len();
-        column.append(timestamps, values);
-        self.samples += column.values.len() - before;
-        if self.samples > self.samples_max {
-            return Err(Error::TooManySamples {
-                samples_max: self.samples_max,
-            });
-        }
-        Ok(())
     }
 }

@@ -62,9 +62,19 @@ impl Api {
     }
 
     pub(crate) fn with(configs: &[Config], change: impl FnOnce(&mut ApiState)) -> Self {
+        Self::open(Options::default(), START, configs, change)
+    }
+
+    /// Over a store with other settings, at another time.
+    pub(crate) fn open(
+        options: Options,
+        now: Timestamp,
+        configs: &[Config],
+        change: impl FnOnce(&mut ApiState),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(START));
-        let store = Store::open(dir.path(), Options::default(), clock.clone()).unwrap();
+        let clock = Arc::new(ManualClock::at(now));
+        let store = Store::open(dir.path(), options, clock.clone()).unwrap();
         let tracker =
             Tracker::open(store.reader(), store.writer(), clock.clone(), configs).unwrap();
         let health = Health::new(clock.clone());

@@ -27,9 +27,11 @@ use prost::Message;
 use crate::support::free_address;
 
 pub(crate) const BINARY: &str = "/usr/bin/prometheus";
-const SCRAPE_MS: i64 = 15_000;
+/// Of the sum of the magnitudes.
+const TOLERANCE: f64 = 1e-9;
+pub(crate) const SCRAPE_MS: i64 = 15_000;
 const PAST_SCRAPE_MS: i64 = 7_000;
-const SCRAPES: i64 = 160;
+pub(crate) const SCRAPES: i64 = 160;
 
 const QUERIES: &[&str] = &[
     "events_total",
@@ -195,7 +197,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_at(free_address().port(), "global: {}\n")
     }
 
@@ -232,7 +234,6 @@ impl Prometheus {
         started
     }
 
-    /// Speaks HTTP/1.0, so that the body ends with the connection.
     fn request(
         &self,
         method: &str,
@@ -240,75 +241,100 @@ impl Prometheus {
         headers: &str,
         body: &[u8],
     ) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n"
-        )?;
-        stream.write_all(body)?;
-        let mut response = Vec::new();
-        stream.read_to_end(&mut response)?;
-        let response = String::from_utf8_lossy(&response).into_owned();
-        let status = response
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        let body = response
-            .split_once("\r\n\r\n")
-            .map_or(String::new(), |(_, body)| body.to_owned());
-        Ok((status, body))
+        request(self.port, method, path, headers, body)
     }
 
     fn write(&self, series: &[SeriesSamples]) {
-        let request = WriteRequest {
-            timeseries: series
-                .iter()
-                .map(|one| TimeSeries {
-                    labels: one
-                        .labels
-                        .iter()
-                        .map(|label| Pair {
-                            name: label.name.to_string(),
-                            value: label.value.to_string(),
-                        })
-                        .collect(),
-                    samples: one
-                        .samples
-                        .iter()
-                        .map(|sample| Point {
-                            value: sample.value,
-                            timestamp_ms: sample.timestamp.ms(),
-                        })
-                        .collect(),
-                })
-                .collect(),
-        };
-        let body = snap::raw::Encoder::new()
-            .compress_vec(&request.encode_to_vec())
-            .expect("a small request compresses");
-        let headers = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
-                       X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
-        let (status, answer) = self
-            .request("POST", "/api/v1/write", headers, &body)
-            .expect("it listens");
-        assert_eq!(status, 204, "{answer}");
+        remote_write(self.port, series);
     }
 
     fn query(&self, path: &str, parameters: &[(&str, String)]) -> serde_json::Value {
-        let form: Vec<_> = parameters
-            .iter()
-            .map(|(name, value)| format!("{name}={}", percent_encoded(value)))
-            .collect();
-        let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
-        let (status, body) = self
-            .request("POST", path, headers, form.join("&").as_bytes())
-            .expect("it listens");
-        assert_eq!(status, 200, "{parameters:?}: {body}");
-        let mut answer: serde_json::Value = serde_json::from_str(&body).expect("it answers JSON");
+        let (status, mut answer) = query(self.port, path, parameters);
+        assert_eq!(status, 200, "{parameters:?}: {answer}");
         answer["data"].take()
     }
+}
+
+/// Speaks HTTP/1.0, so that the body ends with the connection.
+fn request(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n"
+    )?;
+    stream.write_all(body)?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    let response = String::from_utf8_lossy(&response).into_owned();
+    let status = response
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    let body = response
+        .split_once("\r\n\r\n")
+        .map_or(String::new(), |(_, body)| body.to_owned());
+    Ok((status, body))
+}
+
+/// Writes to whoever listens on a port.
+pub(crate) fn remote_write(port: u16, series: &[SeriesSamples]) {
+    let message = WriteRequest {
+        timeseries: series
+            .iter()
+            .map(|one| TimeSeries {
+                labels: one
+                    .labels
+                    .iter()
+                    .map(|label| Pair {
+                        name: label.name.to_string(),
+                        value: label.value.to_string(),
+                    })
+                    .collect(),
+                samples: one
+                    .samples
+                    .iter()
+                    .map(|sample| Point {
+                        value: sample.value,
+                        timestamp_ms: sample.timestamp.ms(),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    };
+    let body = snap::raw::Encoder::new()
+        .compress_vec(&message.encode_to_vec())
+        .expect("a small request compresses");
+    let headers = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+                   X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+    let (status, answer) =
+        request(port, "POST", "/api/v1/write", headers, &body).expect("it listens");
+    assert_eq!(status, 204, "{answer}");
+}
+
+/// The status and the whole answer of whoever listens on a port.
+pub(crate) fn query(
+    port: u16,
+    path: &str,
+    parameters: &[(&str, String)],
+) -> (u16, serde_json::Value) {
+    let form: Vec<_> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", percent_encoded(value)))
+        .collect();
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let (status, body) =
+        request(port, "POST", path, headers, form.join("&").as_bytes()).expect("it listens");
+    let answer = serde_json::from_str(&body)
+        .unwrap_or_else(|error| panic!("{parameters:?}: {error} in {body}"));
+    (status, answer)
 }
 
 fn percent_encoded(text: &str) -> String {
@@ -324,9 +350,9 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// Points by labels and milliseconds.
-type Points = BTreeMap<Labels, BTreeMap<i64, f64>>;
+pub(crate) type Points = BTreeMap<Labels, BTreeMap<i64, f64>>;
 
-fn theirs(data: &serde_json::Value) -> Points {
+pub(crate) fn theirs(data: &serde_json::Value) -> Points {
     let point = |pair: &serde_json::Value| {
         let seconds = pair[0].as_f64().expect("a time");
         let value = pair[1].as_str().and_then(|text| text.parse().ok());
@@ -384,7 +410,7 @@ fn ours(value: Value) -> Points {
     }
 }
 
-fn difference(ours: &Points, theirs: &Points) -> Option<String> {
+pub(crate) fn difference(ours: &Points, theirs: &Points) -> Option<String> {
     let (our_series, their_series) = (ours.keys(), theirs.keys());
     if !our_series.clone().eq(their_series.clone()) {
         return Some(format!(
@@ -398,10 +424,10 @@ fn difference(ours: &Points, theirs: &Points) -> Option<String> {
             return Some(format!("{labels}: other steps"));
         }
         for ((at_ms, here), there) in our_points.iter().zip(their_points.values()) {
-            let size = here.abs().max(there.abs());
+            let size = here.abs() + there.abs();
             let agree = here == there
                 || (here.is_nan() && there.is_nan())
-                || (here - there).abs() <= 1e-9 * size;
+                || (here - there).abs() <= TOLERANCE * size;
             if !agree {
                 return Some(format!(
                     "{labels} at {at_ms} ms: {here} here, {there} there"
@@ -414,7 +440,7 @@ fn difference(ours: &Points, theirs: &Points) -> Option<String> {
 
 /// Series of every kind that migrations bring: counters with and without resets, gauges, series
 /// that end, come late or are sparse, and a histogram.
-fn data(start_ms: i64) -> Vec<SeriesSamples> {
+pub(crate) fn data(start_ms: i64) -> Vec<SeriesSamples> {
     let mut state = 42_u64;
     let mut random = move |below: u64| {
         state = state

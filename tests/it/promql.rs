@@ -1,10 +1,12 @@
-//! PromQL scripts, ours and Prometheus' own, replayed against the engine.
+//! PromQL scripts, ours and Prometheus' own, replayed over HTTP: loaded by remote write, asked on a
+//! socket.
 //!
 //! Every instant case is asked three ways: as an instant query, as a range query of that one step,
 //! and as the middle step of a longer range. All have to agree.
 
 mod replay;
 mod script;
+mod subject;
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Tests against Apache Kafka, Kafka Connect with Debezium, and PostgreSQL.
+//! Tests against Apache Kafka, Kafka Connect with Debezium, PostgreSQL, and Prometheus.
 //!
 //! `tests/real/run` starts the servers and says in the environment where they are; without it each
 //! test says on standard error that it is skipped. The tests of a run share the servers, so each
@@ -7,6 +7,7 @@
 mod appliance;
 mod clients;
 mod debezium;
+mod differential;
 mod http;
 mod kafka;
 mod topic;

@@ -4,9 +4,9 @@
 //! buckets of two histograms, and 15 lags in seconds with three decimals. The names are those of no
 //! built-in watch of cutover, so that what is compared is storing, not detecting.
 
-use super::{JITTER_MS, STEP_MS, TARGET_SERIES};
+use super::{JITTER_MS, Names, STEP_MS, TARGET_SERIES, migrations};
 
-const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 10] = [
     "orders",
     "order_items",
     "customers",
@@ -18,7 +18,7 @@ const TABLES: [&str; 10] = [
     "shipments",
     "audit_log",
 ];
-const OPERATIONS: [&str; 4] = ["create", "update", "delete", "read"];
+pub(super) const OPERATIONS: [&str; 4] = ["create", "update", "delete", "read"];
 /// Gauges with the component that each is of: labels are distinct also without the name, which
 /// functions over time drop.
 const GAUGES: [(&str, &str); 5] = [
@@ -43,10 +43,10 @@ const TIMESTAMP: u8 = 0x10;
 
 /// A small generator of its own, so that the seed fixes the bytes.
 #[derive(Debug)]
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -56,7 +56,9 @@ impl Random {
 
 /// How a value moves from scrape to scrape.
 #[derive(Debug)]
-enum Motion {
+pub(super) enum Motion {
+    /// Never changes.
+    Constant,
     /// Grows by up to so much.
     Counter { growth_max: u64 },
     /// Stays, but once in some 200 scrapes.
@@ -70,12 +72,12 @@ enum Motion {
 }
 
 #[derive(Debug)]
-struct Series {
+pub(super) struct Series {
     /// The encoded label fields.
-    labels: Vec<u8>,
-    motion: Motion,
+    pub(super) labels: Vec<u8>,
+    pub(super) motion: Motion,
     /// The value, of a lag in thousandths.
-    state: u64,
+    pub(super) state: u64,
 }
 
 /// A target that is scraped: its series and when it is due.
@@ -87,11 +89,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(index: usize, seed: u64) -> Self {
+    pub(super) fn new(names: Names, index: usize, seed: u64) -> Self {
         let mut random = Random(seed ^ (index as u64 + 1).wrapping_mul(0xD134_2543_DE82_EF95));
         // Away from the grid's ends, so that jitter does not cross them.
         let phase_ms = (JITTER_MS + random.below(STEP_MS as u64 - 2 * JITTER_MS)) as i64;
-        let series = all_series(index, &mut random);
+        let series = match names {
+            Names::Connectors => all_series(index, &mut random),
+            Names::Migrations => migrations::series(index, &mut random),
+        };
         assert_eq!(series.len(), TARGET_SERIES);
         Self {
             phase_ms,
@@ -116,6 +121,7 @@ impl Target {
 impl Series {
     fn step(&mut self, random: &mut Random, observed: &mut [u64; BUCKETS.len()]) -> f64 {
         match self.motion {
+            Motion::Constant => {}
             // Half of the scrapes of a table see no change, as in a real migration.
             Motion::Counter { growth_max } => {
                 if random.below(2) == 0 {
@@ -237,6 +243,11 @@ fn labels(name: &str, target: usize, partition: usize, more: &[(&str, &str); 2])
         more.iter()
             .map(|(name, value)| (*name, (*value).to_owned())),
     );
+    encoded_labels(pairs)
+}
+
+/// The encoded fields of labels, sorted by name.
+pub(super) fn encoded_labels(mut pairs: Vec<(&str, String)>) -> Vec<u8> {
     pairs.sort_unstable();
     let mut encoded = Vec::new();
     for (name, value) in pairs {

@@ -3,11 +3,10 @@
 //! Series are put into match groups by their labels once. Whether a group is ambiguous is decided at
 //! each step, by the values that are there.
 
-use std::collections::HashMap;
-
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME};
 use crate::promql::error::Error;
 use crate::promql::eval::Evaluator;
+use crate::promql::group::Groups;
 use crate::promql::plan::{Binary, Cardinality, LabelSet, Matching, Operator};
 use crate::promql::value::{ABSENT, Duplicate, Grid, Merged, Series, is_present};
 
@@ -73,23 +72,22 @@ pub(super) fn evaluate(
 
 /// The match groups, in the order in which they first occur.
 fn groups(sides: &Sides<'_>, on: &LabelSet) -> Vec<MatchGroup> {
+    let mut numbers = Groups::new(on);
     let mut groups: Vec<MatchGroup> = Vec::new();
-    let mut index: HashMap<Labels, usize> = HashMap::new();
-    let mut slot = |groups: &mut Vec<MatchGroup>, series: &Series| {
-        *index
-            .entry(series.labels.filter(|name| on.keeps(name)))
-            .or_insert_with(|| {
-                groups.push(MatchGroup::default());
-                groups.len() - 1
-            })
+    let mut group = |labels: &Labels| {
+        let number = numbers.of(labels);
+        if number == groups.len() {
+            groups.push(MatchGroup::default());
+        }
+        number
     };
-    for (at, series) in sides.many.iter().enumerate() {
-        let slot = slot(&mut groups, series);
-        groups[slot].many.push(at);
+    let many: Vec<usize> = sides.many.iter().map(|one| group(&one.labels)).collect();
+    let one: Vec<usize> = sides.one.iter().map(|one| group(&one.labels)).collect();
+    for (at, number) in many.into_iter().enumerate() {
+        groups[number].many.push(at);
     }
-    for (at, series) in sides.one.iter().enumerate() {
-        let slot = slot(&mut groups, series);
-        groups[slot].one.push(at);
+    for (at, number) in one.into_iter().enumerate() {
+        groups[number].one.push(at);
     }
     groups
 }
@@ -128,9 +126,10 @@ impl Pairing<'_> {
             return Ok(());
         }
         let partners = self.partners(evaluator, group, steps)?;
-        self.refuse_many_to_one(group, &partners)?;
+        let mut taken = vec![false; steps.len];
         for index in &group.many {
-            self.pair(&self.sides.many[*index], group, &partners, merged)?;
+            let many = &self.sides.many[*index];
+            self.pair(many, group, &partners, &mut taken, merged)?;
         }
         if let Some(fill) = self.sides.fill_many {
             self.fill_many(group, &partners, fill, merged)?;
@@ -181,22 +180,13 @@ impl Pairing<'_> {
         ))
     }
 
-    /// One-to-one matching takes a single series on either side.
-    fn refuse_many_to_one(
-        &self,
-        group: &MatchGroup,
-        partners: &[Option<usize>],
-    ) -> Result<(), Error> {
-        if self.binary.matching.cardinality != Cardinality::OneToOne || group.many.len() < 2 {
+    /// One-to-one matching has a single result in a group at a step; what a comparison drops is none.
+    fn take(&self, taken: &mut [bool], values: &[f64]) -> Result<(), Error> {
+        if self.binary.matching.cardinality != Cardinality::OneToOne {
             return Ok(());
         }
-        for (step, partner) in partners.iter().enumerate() {
-            let is_matched = partner.is_some() || self.sides.fill_one.is_some();
-            let present = group
-                .many
-                .iter()
-                .filter(|index| is_present(self.sides.many[**index].values[step]));
-            if is_matched && present.count() > 1 {
+        for (taken, value) in taken.iter_mut().zip(values) {
+            if is_present(*value) && std::mem::replace(taken, true) {
                 return Err(Error::execution(
                     "multiple matches for labels: many-to-one matching must be explicit \
                      (group_left/group_right)",
@@ -212,6 +202,7 @@ impl Pairing<'_> {
         many: &Series,
         group: &MatchGroup,
         partners: &[Option<usize>],
+        taken: &mut [bool],
         merged: &mut Merged,
     ) -> Result<(), Error> {
         for index in &group.one {
@@ -223,10 +214,11 @@ impl Pairing<'_> {
                     ABSENT
                 }
             });
+            self.take(taken, &values)?;
             self.push(many, &one.labels, one.drop_name, values, merged)?;
         }
         if let Some(fill) = self.sides.fill_one {
-            let values = many
+            let values: Vec<f64> = many
                 .values
                 .iter()
                 .zip(partners)
@@ -235,6 +227,7 @@ impl Pairing<'_> {
                     _ => ABSENT,
                 })
                 .collect();
+            self.take(taken, &values)?;
             let stand_in = self.matching_labels(&many.labels);
             self.push(many, &stand_in, false, values, merged)?;
         }

@@ -17,8 +17,10 @@ pub(in crate::promql) enum DatePart {
 }
 
 const DAY_SECONDS: i64 = 86_400;
-/// Beyond this many seconds from 1970, some 30 million years, a date has no meaning.
-const SECONDS_MAX: f64 = 1e15;
+/// 2^63, which is no number of 64 bits with a sign.
+const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+/// Go counts seconds from a year of its own, without a sign: what is earlier comes out 2^64 s later.
+const SECONDS_MIN: i64 = -9_223_372_028_715_321_600;
 
 impl DatePart {
     pub(super) fn of(name: &str) -> Option<Self> {
@@ -44,13 +46,13 @@ impl DatePart {
     }
 
     fn part(self, seconds: f64) -> f64 {
-        // Also refuses NaN.
-        if !(-SECONDS_MAX..=SECONDS_MAX).contains(&seconds) {
-            return f64::NAN;
-        }
-        let seconds = seconds as i64;
-        let days = seconds.div_euclid(DAY_SECONDS);
-        let second_of_day = seconds.rem_euclid(DAY_SECONDS);
+        // What is no number of 64 bits has a date nevertheless, that which Prometheus gives it: the
+        // least such number is what x86-64 makes of it.
+        let is_number = (-LIMIT..LIMIT).contains(&seconds);
+        let seconds = if is_number { seconds as i64 } else { i64::MIN };
+        let wrapped = i128::from(seconds) + i128::from(seconds < SECONDS_MIN) * (1 << 64);
+        let days = wrapped.div_euclid(i128::from(DAY_SECONDS)) as i64;
+        let second_of_day = wrapped.rem_euclid(i128::from(DAY_SECONDS)) as i64;
         let date = Date::of(days);
         let part = match self {
             Self::Minute => second_of_day / 60 % 60,
@@ -152,9 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn no_date_without_a_number() {
-        assert!(DatePart::Year.part(f64::NAN).is_nan());
-        assert!(DatePart::Hour.part(f64::INFINITY).is_nan());
+    fn what_is_no_number_of_64_bits_has_the_date_that_prometheus_gives_it() {
+        // Go prints the least number of seconds as 292277026596-12-04 15:30:08.
+        for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+            let date = [DatePart::Year, DatePart::Month, DatePart::DayOfMonth];
+            assert_eq!(
+                date.map(|part| part.part(seconds)),
+                [292_277_026_596.0, 12.0, 4.0]
+            );
+            let time = [DatePart::Hour, DatePart::Minute];
+            assert_eq!(time.map(|part| part.part(seconds)), [15.0, 30.0]);
+        }
         assert_eq!(DatePart::Minute.part(119.9), 1.0);
     }
 }

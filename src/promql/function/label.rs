@@ -27,7 +27,7 @@ pub(in crate::promql) struct LabelJoin {
 fn check_target(function: &str, target: &str) -> Result<(), Error> {
     if target.is_empty() {
         return Err(Error::execution(format!(
-            "invalid destination label name in {function}(): {target:?}"
+            "invalid destination label name in {function}(): {target}"
         )));
     }
     Ok(())
@@ -42,7 +42,7 @@ impl LabelReplace {
         };
         let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| {
             Error::execution(format!(
-                "invalid regular expression in label_replace(): {pattern:?}: {error}"
+                "invalid regular expression in label_replace(): {pattern}: {error}"
             ))
         })?;
         check_target("label_replace", target)?;
@@ -77,7 +77,7 @@ impl LabelJoin {
         check_target("label_join", target)?;
         if sources.iter().any(String::is_empty) {
             return Err(Error::execution(
-                "invalid source label name in label_join(): \"\"",
+                "invalid source label name in label_join(): ",
             ));
         }
         Ok(Self {

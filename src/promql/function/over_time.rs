@@ -5,8 +5,8 @@ use crate::promql::error::Error;
 use crate::promql::eval::Evaluator;
 use crate::promql::plan::{Node, Range};
 use crate::promql::statistic::{mean, quantile, sum, variance};
-use crate::promql::value::{ABSENT, Grid, Series};
-use crate::promql::window::{Span, Window, bounds, evaluate, extremes, spans};
+use crate::promql::value::{ABSENT, Grid, Series, is_present};
+use crate::promql::window::{PerTimes, Window, bounds, each_series, evaluate, extremes, spans};
 
 use super::{drop_names, is_fixed, range, spread};
 
@@ -97,34 +97,26 @@ impl OverTime {
         let spans = spans(wanted, refs, range.window_ms);
         let samples = evaluator.samples(range, wanted)?;
         evaluator.guard().check_size(samples.len(), steps.len)?;
-        let mut results = Vec::with_capacity(samples.len());
-        for one in samples {
-            evaluator.guard().check()?;
-            let values = match self {
-                Self::Min => extreme_values(&one, &spans, |new, old| new < old),
-                Self::Max => extreme_values(&one, &spans, |new, old| new > old),
-                Self::Changes => counted(&one, &spans, |old, new| {
-                    new != old && !(new.is_nan() && old.is_nan())
-                }),
-                Self::Resets => counted(&one, &spans, |old, new| new < old),
-                _ => evaluate(
-                    &one.timestamps,
-                    &one.values,
-                    &spans,
-                    evaluator.guard(),
-                    |window, _| self.of_window(&window),
-                )?,
-            };
-            let series = Series {
-                labels: one.labels,
-                drop_name: one.drop_name,
-                values,
-            };
-            if !series.is_empty() {
-                results.push(series);
-            }
-        }
-        Ok(results)
+        let guard = evaluator.guard();
+        each_series(
+            &samples,
+            wanted.len,
+            guard,
+            |known: &mut PerTimes<(usize, usize)>, one| {
+                let bounds = known.get(&one.timestamps, |times| bounds(times, &spans));
+                Ok(match self {
+                    Self::Min => extreme_values(&one.values, &bounds, |new, old| new < old),
+                    Self::Max => extreme_values(&one.values, &bounds, |new, old| new > old),
+                    Self::Changes => counted(&one.values, &bounds, |old, new| {
+                        new != old && !(new.is_nan() && old.is_nan())
+                    }),
+                    Self::Resets => counted(&one.values, &bounds, |old, new| new < old),
+                    _ => evaluate(one, &bounds, &spans, guard, |window, _| {
+                        self.of_window(&window)
+                    })?,
+                })
+            },
+        )
     }
 
     /// The value for one window, which has at least one sample.
@@ -152,37 +144,34 @@ impl OverTime {
     }
 }
 
-type Samples<'a> = crate::promql::select::Samples<'a>;
-
 fn extreme_values(
-    samples: &Samples<'_>,
-    spans: &[Span],
+    values: &[f64],
+    bounds: &[(usize, usize)],
     beats: impl Fn(f64, f64) -> bool,
 ) -> Vec<f64> {
-    let bounds = bounds(&samples.timestamps, spans);
-    extremes(&samples.values, &bounds, beats)
+    extremes(values, bounds, beats)
         .into_iter()
-        .map(|index| index.map_or(ABSENT, |index| samples.values[index]))
+        .map(|index| index.map_or(ABSENT, |index| values[index]))
         .collect()
 }
 
 /// Counts, of the neighbours within each window, those that are `counted`.
 fn counted(
-    samples: &Samples<'_>,
-    spans: &[Span],
+    values: &[f64],
+    bounds: &[(usize, usize)],
     is_counted: impl Fn(f64, f64) -> bool,
 ) -> Vec<f64> {
     // before[i]: of the first i + 1 samples, how many are counted with their predecessor.
     let mut count = 0_usize;
-    let mut before = Vec::with_capacity(samples.values.len());
+    let mut before = Vec::with_capacity(values.len());
     before.push(0);
-    before.extend(samples.values.windows(2).map(|pair| {
+    before.extend(values.windows(2).map(|pair| {
         count += usize::from(is_counted(pair[0], pair[1]));
         count
     }));
-    bounds(&samples.timestamps, spans)
-        .into_iter()
-        .map(|(low, high)| {
+    bounds
+        .iter()
+        .map(|&(low, high)| {
             if low < high {
                 (before[high - 1] - before[low]) as f64
             } else {
@@ -199,16 +188,15 @@ fn quantiles(
     steps: Grid,
 ) -> Result<Vec<Series>, Error> {
     let params = evaluator.scalar(param, steps)?;
-    let mut scratch = Vec::new();
-    let mut is_used = vec![false; steps.len];
-    let results = evaluator.over_windows(range, steps, |window, step| {
-        is_used[step] = true;
-        scratch.clear();
-        scratch.extend_from_slice(window.values);
-        Some(quantile(params[step], &mut scratch))
-    })?;
-    for (quantile, is_used) in params.into_iter().zip(is_used) {
-        if is_used && !(0.0..=1.0).contains(&quantile) {
+    let results =
+        evaluator.over_windows(range, steps, |scratch: &mut Vec<f64>, window, step| {
+            scratch.clear();
+            scratch.extend_from_slice(window.values);
+            Some(quantile(params[step], scratch))
+        })?;
+    for (step, quantile) in params.into_iter().enumerate() {
+        let is_used = || results.iter().any(|one| is_present(one.values[step]));
+        if !(0.0..=1.0).contains(&quantile) && is_used() {
             evaluator.annotate(&Annotation::QuantileOutOfRange { quantile }, param.at);
         }
     }

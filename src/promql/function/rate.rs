@@ -1,11 +1,12 @@
 //! `rate`, `increase`, `delta` and their instant kin.
 
-use crate::promql::annotation::{Annotation, is_counter_name, metric_of};
+use crate::model::Timestamp;
+use crate::promql::annotation::{Annotation, is_counter_name};
 use crate::promql::error::Error;
 use crate::promql::eval::Evaluator;
 use crate::promql::plan::Range;
-use crate::promql::value::{Grid, Series};
-use crate::promql::window::{Window, evaluate, spans};
+use crate::promql::value::{ABSENT, Grid, Series};
+use crate::promql::window::{PerTimes, Span, Window, bounds, each_series, evaluate, spans};
 
 use super::{drop_names, is_fixed, spread};
 
@@ -46,44 +47,57 @@ impl Difference {
         let spans = spans(wanted, refs, range.window_ms);
         let samples = evaluator.samples(range, wanted)?;
         evaluator.guard().check_size(samples.len(), steps.len)?;
-        let range_seconds = range.window_ms as f64 / 1e3;
-        let mut results = Vec::with_capacity(samples.len());
-        for one in samples {
-            let resets = if matches!(self, Self::Rate | Self::Increase) {
-                resets(&one.values)
-            } else {
-                Vec::new()
-            };
-            let values = evaluate(
-                &one.timestamps,
-                &one.values,
-                &spans,
-                evaluator.guard(),
-                |window, _| match self {
-                    Self::Rate => {
-                        extrapolated(&window, Some(&resets)).map(|v| v.over(range_seconds))
-                    }
-                    Self::Increase => extrapolated(&window, Some(&resets)).map(|v| v.over(1.0)),
-                    Self::Delta => extrapolated(&window, None).map(|v| v.over(1.0)),
-                    Self::Irate => instant(&window, true),
-                    Self::Idelta => instant(&window, false),
-                },
-            )?;
-            let series = Series {
-                labels: one.labels,
-                drop_name: one.drop_name,
-                values,
-            };
-            if series.is_empty() {
-                continue;
+        let seconds = match self {
+            Self::Rate => range.window_ms as f64 / 1e3,
+            _ => 1.0,
+        };
+        let guard = evaluator.guard();
+        let mut results = match self {
+            Self::Rate | Self::Increase | Self::Delta => {
+                let is_counter = self != Self::Delta;
+                each_series(
+                    &samples,
+                    wanted.len,
+                    guard,
+                    |known: &mut PerTimes<Frame>, one| {
+                        let frames = known.get(&one.timestamps, |times| {
+                            let bounds = bounds(times, &spans).into_iter().zip(&spans);
+                            bounds
+                                .map(|(bounds, span)| Frame::of(times, bounds, *span, seconds))
+                                .collect()
+                        });
+                        Ok(differences(&one.values, &frames, is_counter, seconds))
+                    },
+                )?
             }
-            if matches!(self, Self::Rate | Self::Increase) {
-                let metric = metric_of(&series.labels);
-                if !metric.is_empty() && !is_counter_name(&metric) {
+            Self::Irate | Self::Idelta => {
+                let is_rate = self == Self::Irate;
+                each_series(
+                    &samples,
+                    wanted.len,
+                    guard,
+                    |known: &mut PerTimes<(usize, usize)>, one| {
+                        let bounds = known.get(&one.timestamps, |times| bounds(times, &spans));
+                        evaluate(one, &bounds, &spans, guard, |window, _| {
+                            instant(&window, is_rate)
+                        })
+                    },
+                )?
+            }
+        };
+        if matches!(self, Self::Rate | Self::Increase) {
+            let mut last = None;
+            for one in &results {
+                let metric = one.labels.metric();
+                if last == Some(metric) {
+                    continue;
+                }
+                last = Some(metric);
+                if !metric.is_empty() && !is_counter_name(metric) {
+                    let metric = metric.to_owned();
                     evaluator.annotate(&Annotation::PossibleNonCounter { metric }, at);
                 }
             }
-            results.push(series);
         }
         if is_fixed(range.shift) {
             spread(&mut results, steps);
@@ -91,6 +105,102 @@ impl Difference {
         drop_names(&mut results);
         Ok(results)
     }
+}
+
+/// One window of a difference, as far as it follows from the timestamps: how far the difference between
+/// its first and last sample is stretched, as Prometheus' `extrapolatedRate` does. That is to the
+/// window's bounds where the outer samples are close to them, else by half the mean distance between
+/// samples.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// Of the window's samples: the first, and the one after the last.
+    low: usize,
+    high: usize,
+    /// Seconds between the first and the last sample, and by how many it is stretched on either side.
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+    /// The window's share that the samples stand for over the span between them, divided by the seconds
+    /// that the difference is for: before it is multiplied, for the last bit's sake.
+    factor: f64,
+}
+
+impl Frame {
+    fn of(times: &[Timestamp], (low, high): (usize, usize), span: Span, seconds: f64) -> Self {
+        let mut frame = Self {
+            low,
+            high,
+            sampled: 0.0,
+            to_start: 0.0,
+            to_end: 0.0,
+            factor: 0.0,
+        };
+        if !frame.has_difference() {
+            return frame;
+        }
+        let (first_ms, last_ms) = (times[low].ms(), times[high - 1].ms());
+        let in_seconds = |span_ms: i64| span_ms as f64 / 1e3;
+        frame.to_start = in_seconds(first_ms.saturating_sub(span.start_ms));
+        frame.to_end = in_seconds(span.end_ms.saturating_sub(last_ms));
+        frame.sampled = in_seconds(last_ms.saturating_sub(first_ms));
+        let mean_gap = frame.sampled / (high - low - 1) as f64;
+        let threshold = mean_gap * 1.1;
+        if frame.to_start >= threshold {
+            frame.to_start = mean_gap / 2.0;
+        }
+        if frame.to_end >= threshold {
+            frame.to_end = mean_gap / 2.0;
+        }
+        frame.factor = frame.stretched_from(frame.to_start) / seconds;
+        frame
+    }
+
+    /// It takes two samples.
+    fn has_difference(&self) -> bool {
+        self.high - self.low > 1
+    }
+
+    fn stretched_from(&self, to_start: f64) -> f64 {
+        (self.sampled + to_start + self.to_end) / self.sampled
+    }
+}
+
+/// The stretched difference between the last and the first sample of each window, for so many seconds.
+///
+/// Of a counter it is the increase: a reset adds what was lost, and the stretch to the left stops where
+/// the counter would have been zero.
+fn differences(values: &[f64], frames: &[Frame], is_counter: bool, seconds: f64) -> Vec<f64> {
+    let resets = if is_counter {
+        resets(values)
+    } else {
+        Vec::new()
+    };
+    // The first reset after the first sample of the window; windows only move forward.
+    let mut next = 0;
+    frames
+        .iter()
+        .map(|frame| {
+            if !frame.has_difference() {
+                return ABSENT;
+            }
+            let (first, last) = (values[frame.low], values[frame.high - 1]);
+            let mut difference = last - first;
+            while resets.get(next).is_some_and(|index| *index <= frame.low) {
+                next += 1;
+            }
+            let within = resets.get(next..).unwrap_or_default().iter();
+            for index in within.take_while(|index| **index < frame.high) {
+                difference += values[index - 1];
+            }
+            if is_counter && difference > 0.0 && first >= 0.0 {
+                let to_zero = frame.sampled * (first / difference);
+                if to_zero < frame.to_start {
+                    return difference * (frame.stretched_from(to_zero) / seconds);
+                }
+            }
+            difference * frame.factor
+        })
+        .collect()
 }
 
 /// The indices of the samples below their predecessor.
@@ -101,72 +211,6 @@ fn resets(values: &[f64]) -> Vec<usize> {
         .filter(|(_, pair)| pair[1] < pair[0])
         .map(|(index, _)| index + 1)
         .collect()
-}
-
-/// A difference over the samples of a window and what it takes to stretch it over all of it.
-#[derive(Clone, Copy, Debug)]
-struct Extrapolated {
-    difference: f64,
-    /// The window's share that the samples stand for, over the span between them.
-    factor: f64,
-}
-
-impl Extrapolated {
-    /// Divided before it is multiplied, for the last bit's sake.
-    fn over(self, seconds: f64) -> f64 {
-        self.difference * (self.factor / seconds)
-    }
-}
-
-/// The difference between the last and the first sample, stretched to the window's bounds as
-/// Prometheus' `extrapolatedRate` does: all the way where the outer samples are close to a bound,
-/// else by half the mean distance between samples. `None` with fewer than two samples.
-///
-/// With `resets`, the indices of all resets of the series, it is the increase of a counter: a reset
-/// adds what was lost, and the stretch to the left stops where the counter would have been zero.
-fn extrapolated(window: &Window<'_>, resets: Option<&[usize]>) -> Option<Extrapolated> {
-    let (first, last) = (*window.values.first()?, *window.values.last()?);
-    let (first_ms, last_ms) = (
-        window.timestamps.first()?.ms(),
-        window.timestamps.last()?.ms(),
-    );
-    let gaps = window.values.len() - 1;
-    if gaps == 0 {
-        return None;
-    }
-    let mut difference = last - first;
-    if let Some(resets) = resets {
-        let begin = resets.partition_point(|index| *index <= window.first);
-        for index in &resets[begin..] {
-            match window.values.get(index - window.first) {
-                Some(_) => difference += window.values[index - window.first - 1],
-                None => break,
-            }
-        }
-    }
-
-    let seconds = |span_ms: i64| span_ms as f64 / 1e3;
-    let mut to_start = seconds(first_ms.saturating_sub(window.span.start_ms));
-    let mut to_end = seconds(window.span.end_ms.saturating_sub(last_ms));
-    let sampled = seconds(last_ms.saturating_sub(first_ms));
-    let mean_gap = sampled / gaps as f64;
-    let threshold = mean_gap * 1.1;
-    if to_start >= threshold {
-        to_start = mean_gap / 2.0;
-    }
-    if resets.is_some() && difference > 0.0 && first >= 0.0 {
-        let to_zero = sampled * (first / difference);
-        if to_zero < to_start {
-            to_start = to_zero;
-        }
-    }
-    if to_end >= threshold {
-        to_end = mean_gap / 2.0;
-    }
-    Some(Extrapolated {
-        difference,
-        factor: (sampled + to_start + to_end) / sampled,
-    })
 }
 
 /// The difference between the last two samples; per second, and since zero after a reset, as a rate.
@@ -192,26 +236,22 @@ fn instant(window: &Window<'_>, is_rate: bool) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
-    use crate::promql::window::Span;
+    use crate::promql::value::is_present;
 
     fn increase(samples: &[(i64, f64)], start_ms: i64, end_ms: i64) -> Option<f64> {
-        let timestamps: Vec<_> = samples
+        let times: Vec<_> = samples
             .iter()
             .map(|(at_ms, _)| Timestamp::from_ms(*at_ms))
             .collect();
         let values: Vec<_> = samples.iter().map(|(_, value)| *value).collect();
-        let window = Window {
-            timestamps: &timestamps,
-            values: &values,
-            first: 0,
-            span: Span {
-                start_ms,
-                end_ms,
-                step_ms: end_ms,
-            },
+        let span = Span {
+            start_ms,
+            end_ms,
+            step_ms: end_ms,
         };
-        extrapolated(&window, Some(&resets(&values))).map(|found| found.over(1.0))
+        let frame = Frame::of(&times, (0, values.len()), span, 1.0);
+        let found = differences(&values, &[frame], true, 1.0)[0];
+        is_present(found).then_some(found)
     }
 
     #[test]

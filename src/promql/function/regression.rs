@@ -34,14 +34,14 @@ impl Regression {
     ) -> Result<Vec<Series>, Error> {
         let range = range(args)?;
         let mut results = match self {
-            Self::Deriv => evaluator.over_windows(range, steps, |window, _| {
+            Self::Deriv => evaluator.over_windows(range, steps, |(): &mut (), window, _| {
                 (window.values.len() > 1).then(|| {
                     line(window.timestamps, window.values, window.timestamps[0].ms()).slope
                 })
             })?,
             Self::PredictLinear => {
                 let ahead = evaluator.scalar(&args[1], steps)?;
-                evaluator.over_windows(range, steps, |window, step| {
+                evaluator.over_windows(range, steps, |(): &mut (), window, step| {
                     (window.values.len() > 1).then(|| {
                         let line = line(window.timestamps, window.values, window.span.step_ms);
                         line.slope * ahead[step] + line.intercept
@@ -51,7 +51,7 @@ impl Regression {
             Self::DoubleExponentialSmoothing => {
                 let smoothing = factors(&evaluator.scalar(&args[1], steps)?, "smoothing")?;
                 let trend = factors(&evaluator.scalar(&args[2], steps)?, "trend")?;
-                evaluator.over_windows(range, steps, |window, step| {
+                evaluator.over_windows(range, steps, |(): &mut (), window, step| {
                     smoothed(window.values, smoothing[step], trend[step])
                 })?
             }

@@ -54,7 +54,7 @@ pub(crate) fn encode(values: &[f64], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the `count` values to `out`, which is empty.
+/// Appends the `count` values to `out`.
 pub(super) fn decode(
     bytes: &mut Bytes<'_>,
     count: usize,
@@ -62,6 +62,7 @@ pub(super) fn decode(
     out: &mut Vec<f64>,
 ) -> Result<(), Malformed> {
     let head = bytes.u8()?;
+    let start = out.len();
     let exceptions = *bytes;
     if head & EXCEPTIONS != 0 {
         each_exception(bytes, count, |_, _| ())?;
@@ -71,17 +72,19 @@ pub(super) fn decode(
         exponent if usize::from(exponent) < POWERS.len() => {
             decoder.integers.clear();
             integers::decode(bytes, count, &mut decoder.residuals, &mut decoder.integers)?;
-            out.extend(
-                decoder
-                    .integers
-                    .iter()
-                    .map(|&mantissa| from_decimal(mantissa, exponent.into())),
-            );
+            let integers = decoder.integers.iter();
+            match usize::from(exponent) {
+                0 => out.extend(integers.map(|&mantissa| mantissa as f64)),
+                exponent => {
+                    out.extend(integers.map(|&mantissa| from_decimal(mantissa, exponent)));
+                }
+            }
         }
         _ => return Err(Malformed("a value column is of an unknown mode")),
     }
     if head & EXCEPTIONS != 0 {
         each_exception(&mut exceptions.clone(), count, |run, value| {
+            let run = start + run.start..start + run.end;
             if let Some(values) = out.get_mut(run) {
                 values.fill(value);
             }

@@ -36,8 +36,10 @@ fn read_from(snapshot: &Snapshot, job: &str) -> Vec<(i64, f64)> {
         .unwrap();
     columns
         .into_iter()
-        .flat_map(|column| column.timestamps.into_iter().zip(column.values))
-        .map(|(at, value)| (at.ms(), value))
+        .flat_map(|column| {
+            let times: Vec<i64> = column.timestamps.iter().map(|at| at.ms()).collect();
+            times.into_iter().zip(column.values)
+        })
         .collect()
 }
 

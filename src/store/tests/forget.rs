@@ -86,7 +86,7 @@ fn times(snapshot: &Snapshot, job: &str) -> Vec<i64> {
         .unwrap()
         .into_iter();
     columns
-        .flat_map(|column| column.timestamps)
+        .flat_map(|column| column.timestamps.to_vec())
         .map(Timestamp::ms)
         .collect()
 }

@@ -423,7 +423,7 @@ fn a_walk_in_small_pieces_meets_every_sample_once_and_in_order() {
             for column in columns {
                 match met.last_mut() {
                     Some(last) if last.labels == column.labels => {
-                        last.timestamps.extend(column.timestamps);
+                        last.timestamps = [&*last.timestamps, &*column.timestamps].concat().into();
                         last.values.extend(column.values);
                     }
                     _ => met.push(column),

@@ -1,16 +1,13 @@
-//! Runs a script: loads through the store's writer, asks through [`Subject::query`], compares.
+//! Runs a script over HTTP: loads by remote write, asks the query API, compares.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use cutover::model::{Batch, Labels, ManualClock, Sample, SeriesSamples, Timestamp};
-use cutover::promql::{Engine, ErrorKind, Limits, QueryOptions, Steps, Value};
-use cutover::store::{Options, Store};
+use cutover::model::Labels;
 
-use super::script::{Command, Eval, Series, Text, When, parse};
+use super::script::{Command, Eval, Text, When, parse};
+use super::subject::{Answered, Reply, Subject};
 
 /// How a replay went.
 #[derive(Default)]
@@ -52,123 +49,6 @@ impl Score {
     }
 }
 
-/// What is tested: a store and whoever answers queries over it.
-struct Subject {
-    store: Store,
-    engine: Engine,
-    _dir: tempfile::TempDir,
-}
-
-/// An answer in the terms of scripts.
-struct Reply {
-    result: Answered,
-    warnings: Vec<String>,
-    infos: Vec<String>,
-}
-
-enum Answered {
-    Scalar(f64),
-    Text(String),
-    Vector(Vec<(Labels, f64)>),
-    Matrix(Vec<(Labels, BTreeMap<i64, f64>)>),
-}
-
-struct Refusal {
-    is_parse_error: bool,
-    message: String,
-}
-
-impl Subject {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let options = Options {
-            retention: None,
-            ..Options::default()
-        };
-        let clock = Arc::new(ManualClock::at(Timestamp::from_ms(100_000_000_000)));
-        let store = Store::open(dir.path(), options, clock).expect("an empty store opens");
-        Self {
-            engine: Engine::new(store.reader(), Limits::default()),
-            store,
-            _dir: dir,
-        }
-    }
-
-    fn load(&self, series: Vec<Series>) {
-        let batch = Batch {
-            samples: series
-                .into_iter()
-                .map(|one| SeriesSamples {
-                    labels: one.labels,
-                    samples: one
-                        .samples
-                        .into_iter()
-                        .map(|(at_ms, value)| Sample::new(Timestamp::from_ms(at_ms), value))
-                        .collect(),
-                })
-                .filter(|one| !one.samples.is_empty())
-                .collect(),
-            ..Batch::default()
-        };
-        let written = self
-            .store
-            .writer()
-            .write_blocking(batch)
-            .expect("the store takes a load");
-        assert_eq!(written.rejected, 0, "{:?}", written.first_rejection);
-    }
-
-    /// The one place that asks.
-    fn query(&self, query: &str, when: When) -> Result<Reply, Refusal> {
-        let options = QueryOptions::default();
-        let answer = match when {
-            When::Instant(at_ms) => self
-                .engine
-                .instant(query, Timestamp::from_ms(at_ms), &options),
-            When::Range {
-                start_ms,
-                end_ms,
-                step_ms,
-            } => {
-                let steps = Steps {
-                    start: Timestamp::from_ms(start_ms),
-                    end: Timestamp::from_ms(end_ms),
-                    step: Duration::from_millis(step_ms.unsigned_abs()),
-                };
-                self.engine.range(query, steps, &options)
-            }
-        };
-        let answer = answer.map_err(|error| Refusal {
-            is_parse_error: error.kind() == ErrorKind::BadData,
-            message: error.to_string(),
-        })?;
-        let result = match answer.value {
-            Value::Scalar(sample) => Answered::Scalar(sample.value),
-            Value::String { text, .. } => Answered::Text(text),
-            Value::Vector(samples) => Answered::Vector(
-                samples
-                    .into_iter()
-                    .map(|one| (one.labels, one.sample.value))
-                    .collect(),
-            ),
-            Value::Matrix(columns) => Answered::Matrix(
-                columns
-                    .into_iter()
-                    .map(|column| {
-                        let times = column.timestamps.iter().map(|time| time.ms());
-                        (column.labels, times.zip(column.values).collect())
-                    })
-                    .collect(),
-            ),
-        };
-        Ok(Reply {
-            result,
-            warnings: answer.warnings,
-            infos: answer.infos,
-        })
-    }
-}
-
 /// Replays one script.
 pub(super) fn replay(folder: &Path, file: &Path, score: &mut Score) {
     let script = std::fs::read_to_string(file).unwrap_or_else(|error| {
@@ -179,14 +59,14 @@ pub(super) fn replay(folder: &Path, file: &Path, score: &mut Score) {
         .unwrap_or(file)
         .display()
         .to_string();
-    let mut subject = Subject::new();
+    let mut subject = Subject::start();
     for command in parse(&script) {
         match command {
-            Command::Clear => subject = Subject::new(),
-            Command::Load(series) => subject.load(series),
+            Command::Clear => subject = Subject::start(),
+            Command::Load(series) => subject.load(&series),
             Command::Eval(eval) => {
                 score.evaluations += 1;
-                if let Err(reason) = check(&subject, &eval) {
+                if let Err(reason) = check(&mut subject, &eval) {
                     score.failures.push(Failure {
                         file: name.clone(),
                         line: eval.line,
@@ -199,7 +79,7 @@ pub(super) fn replay(folder: &Path, file: &Path, score: &mut Score) {
     }
 }
 
-fn check(subject: &Subject, eval: &Eval) -> Result<(), String> {
+fn check(subject: &mut Subject, eval: &Eval) -> Result<(), String> {
     check_one(subject, eval, eval.when)?;
     if let When::Instant(at_ms) = eval.when
         && eval.expect.string.is_none()
@@ -228,7 +108,7 @@ fn check(subject: &Subject, eval: &Eval) -> Result<(), String> {
     Ok(())
 }
 
-fn check_one(subject: &Subject, eval: &Eval, when: When) -> Result<(), String> {
+fn check_one(subject: &mut Subject, eval: &Eval, when: When) -> Result<(), String> {
     let reply = match (subject.query(&eval.query, when), &eval.expect.fail) {
         (Err(refusal), Some(expected)) => {
             if refusal.is_parse_error {
@@ -372,7 +252,7 @@ fn at_step(series: Vec<(Labels, BTreeMap<i64, f64>)>, at_ms: i64) -> BTreeMap<La
         .collect()
 }
 
-fn check_step(subject: &Subject, eval: &Eval, when: When, at_ms: i64) -> Result<(), String> {
+fn check_step(subject: &mut Subject, eval: &Eval, when: When, at_ms: i64) -> Result<(), String> {
     match subject.query(&eval.query, when) {
         Ok(Reply {
             result: Answered::Matrix(series),
