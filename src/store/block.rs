@@ -209,6 +209,11 @@ impl BlockReader {
         self.chunks[chunk].column as usize
     }
 
+    /// How many samples a chunk has.
+    pub(crate) fn len_of(&self, chunk: usize) -> usize {
+        self.columns[self.column_of(chunk)].count as usize
+    }
+
     /// The longest time between two neighbouring timestamps of each column.
     pub(crate) fn longest_gaps(&mut self, bytes: &[u8]) -> Result<Vec<u64>, Malformed> {
         let mut gaps = Vec::with_capacity(self.columns.len());
@@ -263,10 +268,8 @@ impl BlockReader {
         chunk: usize,
         out: &mut Vec<f64>,
     ) -> Result<(), Malformed> {
-        let Chunk {
-            start, end, column, ..
-        } = self.chunks[chunk];
-        let count = self.columns[column as usize].count as usize;
+        let Chunk { start, end, .. } = self.chunks[chunk];
+        let count = self.len_of(chunk);
         self.decoder.values(part(bytes, start, end)?, count, out)
     }
 }

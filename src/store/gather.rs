@@ -64,6 +64,8 @@ pub(crate) struct Gathering<'a> {
     expected: usize,
     budget: &'a Budget,
     pieces: Pieces,
+    /// The values of a chunk that the range cuts.
+    cut: Vec<f64>,
 }
 
 /// Timestamps of a stretch of time, shared by series.
@@ -97,6 +99,7 @@ impl<'a> Gathering<'a> {
             expected,
             budget,
             pieces: Pieces::default(),
+            cut: Vec::new(),
         }
     }
 
@@ -130,11 +133,13 @@ impl<'a> Gathering<'a> {
             if values.is_empty() {
                 values.reserve_exact(self.expected);
             }
-            let start = values.len();
-            chunk.values_into(values)?;
-            // Only the ends of the range cut a chunk.
-            values.truncate(start + within.end);
-            values.drain(start..start + within.start);
+            if within.len() == chunk.len() {
+                chunk.values_into(values)?;
+            } else {
+                self.cut.clear();
+                chunk.values_into(&mut self.cut)?;
+                values.extend_from_slice(&self.cut[within]);
+            }
             self.budget.take(piece.len()).map_err(Fault::Error)?;
             pieces.push(piece);
             return Ok(());

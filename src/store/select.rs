@@ -295,6 +295,11 @@ impl ChunkView<'_> {
         self.reader.column_of(self.chunk)
     }
 
+    /// How many samples it has.
+    pub(crate) fn len(&self) -> usize {
+        self.reader.len_of(self.chunk)
+    }
+
     pub(crate) fn timestamps(&mut self) -> Result<&[i64], Malformed> {
         self.reader.timestamps(self.bytes, self.chunk)
     }
