@@ -12,7 +12,7 @@ use cutover::net::secret::Secret;
 use cutover::net::tls::Trust;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-use crate::support::{Server, cutover, file, free_address, output, wait_for};
+use crate::support::{Server, cutover, file, free_address, output, request, wait_for};
 
 /// Writes a certificate for `localhost` that is its own authority, and its key.
 fn write_identity(dir: &Path) {
@@ -221,4 +221,63 @@ fn a_token_is_printed_once_with_the_lines_that_let_it_in() {
             .arg(&path),
     );
     assert_eq!(again.status.code(), Some(1), "a file is not overwritten");
+}
+
+#[test]
+fn tokens_are_not_logged_at_any_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (reader, lines) = new_token(dir, "reader", &["read"]);
+    let known = fs::read_to_string(reader).unwrap();
+    let unknown = "cutover_nobody-knows-this-one";
+    let log = fs::File::create(dir.join("log")).unwrap();
+    let address = free_address();
+    let mut server = cutover()
+        .args([
+            "serve",
+            "--log-level",
+            "trace",
+            "--listen",
+            &address.to_string(),
+        ])
+        .arg("--config")
+        .arg(file(dir, "cutover.toml", &lines))
+        .arg("--data")
+        .arg(dir.join("data"))
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    wait_for("the server answers", Duration::from_secs(30), || {
+        request(address, "GET", "/-/ready", "").filter(|(status, _)| *status == 200)
+    });
+    let answer = |authorization: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET /api/v1/labels HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Authorization: {authorization}\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let known = known.trim();
+    for (authorization, status) in [
+        (format!("Bearer {known}"), "HTTP/1.1 200 "),
+        (format!("Bearer {unknown}"), "HTTP/1.1 401 "),
+        (format!("Token {known}"), "HTTP/1.1 401 "),
+    ] {
+        let answer = answer(&authorization);
+        assert!(answer.starts_with(status), "{answer}");
+        assert!(
+            !answer.contains(known) && !answer.contains(unknown),
+            "{answer}"
+        );
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let log = fs::read_to_string(dir.join("log")).unwrap();
+    assert!(log.contains("listening on http://"), "{log}");
+    assert!(!log.contains(known) && !log.contains(unknown));
 }
