@@ -264,6 +264,7 @@ impl Growing {
             *self = Self::Merged(MergedColumn {
                 timestamps: pieces.concat(),
                 values: std::mem::take(values),
+                conflicts: 0,
             });
         }
         match self {

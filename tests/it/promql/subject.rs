@@ -78,7 +78,7 @@ impl Subject {
         let address = listener.local_addr().expect("it is bound");
         {
             let _runtime = runtime.enter();
-            let serving = serve(listener, api.router.clone(), shutdown.clone());
+            let serving = serve(listener, None, api.router.clone(), shutdown.clone());
             shutdown.spawn("http", serving);
         }
         Self {
