@@ -6,23 +6,18 @@
 //! [`engine`] steps all monitors and makes one batch of what came of it; [`run`] is the loop around it
 //! and the only part that does I/O.
 //!
-//! [`calibrated`] is the default detector for any series, with nothing to configure; [`backtest`] shows
-//! recorded series to it, and [`scenario`] makes up series to measure it by.
-//!
 //! What callers may rely on: detectors learn only from samples that were accepted as normal; a missing
 //! sample is not a zero; state is bounded per series and comes back after a restart; a score above 1
 //! is anomalous for every detector alike.
 
 pub mod anomaly;
-pub mod backtest;
-pub mod calibrated;
 pub mod calibration;
 pub mod engine;
 pub mod ewma;
 pub mod monitor;
+#[cfg(test)]
 mod noise;
 pub mod run;
-pub mod scenario;
 pub mod stall;
 mod summary;
 pub mod threshold;

@@ -251,9 +251,12 @@ fn vector() -> impl Strategy<Value = String> {
             "atan2",
         ]);
         let with_scalar = (inner.clone(), operator.clone(), scalar(), any::<bool>()).prop_map(
-            |(inner, operator, scalar, is_left)| match is_left {
-                true => format!("({scalar}) {operator} ({inner})"),
-                false => format!("({inner}) {operator} ({scalar})"),
+            |(inner, operator, scalar, is_left)| {
+                if is_left {
+                    format!("({scalar}) {operator} ({inner})")
+                } else {
+                    format!("({inner}) {operator} ({scalar})")
+                }
             },
         );
         let matching = one_of(&[
