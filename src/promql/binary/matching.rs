@@ -126,10 +126,9 @@ impl Pairing<'_> {
             return Ok(());
         }
         let partners = self.partners(evaluator, group, steps)?;
-        let mut taken = vec![false; steps.len];
+        self.refuse_many_to_one(group, &partners)?;
         for index in &group.many {
-            let many = &self.sides.many[*index];
-            self.pair(many, group, &partners, &mut taken, merged)?;
+            self.pair(&self.sides.many[*index], group, &partners, merged)?;
         }
         if let Some(fill) = self.sides.fill_many {
             self.fill_many(group, &partners, fill, merged)?;
@@ -180,13 +179,22 @@ impl Pairing<'_> {
         ))
     }
 
-    /// One-to-one matching has a single result in a group at a step; what a comparison drops is none.
-    fn take(&self, taken: &mut [bool], values: &[f64]) -> Result<(), Error> {
-        if self.binary.matching.cardinality != Cardinality::OneToOne {
+    /// One-to-one matching takes a single series on either side, also where a comparison would drop it.
+    fn refuse_many_to_one(
+        &self,
+        group: &MatchGroup,
+        partners: &[Option<usize>],
+    ) -> Result<(), Error> {
+        if self.binary.matching.cardinality != Cardinality::OneToOne || group.many.len() < 2 {
             return Ok(());
         }
-        for (taken, value) in taken.iter_mut().zip(values) {
-            if is_present(*value) && std::mem::replace(taken, true) {
+        for (step, partner) in partners.iter().enumerate() {
+            let is_matched = partner.is_some() || self.sides.fill_one.is_some();
+            let present = group
+                .many
+                .iter()
+                .filter(|index| is_present(self.sides.many[**index].values[step]));
+            if is_matched && present.count() > 1 {
                 return Err(Error::execution(
                     "multiple matches for labels: many-to-one matching must be explicit \
                      (group_left/group_right)",
@@ -202,7 +210,6 @@ impl Pairing<'_> {
         many: &Series,
         group: &MatchGroup,
         partners: &[Option<usize>],
-        taken: &mut [bool],
         merged: &mut Merged,
     ) -> Result<(), Error> {
         for index in &group.one {
@@ -214,11 +221,10 @@ impl Pairing<'_> {
                     ABSENT
                 }
             });
-            self.take(taken, &values)?;
             self.push(many, &one.labels, one.drop_name, values, merged)?;
         }
         if let Some(fill) = self.sides.fill_one {
-            let values: Vec<f64> = many
+            let values = many
                 .values
                 .iter()
                 .zip(partners)
@@ -227,7 +233,6 @@ impl Pairing<'_> {
                     _ => ABSENT,
                 })
                 .collect();
-            self.take(taken, &values)?;
             let stand_in = self.matching_labels(&many.labels);
             self.push(many, &stand_in, false, values, merged)?;
         }
