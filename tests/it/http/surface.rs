@@ -1,10 +1,11 @@
 //! The whole surface under arbitrary requests: whatever comes, a clear answer comes back.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use axum::body::Body;
 use cutover::http::{Scope, TokenConfig, Tokens, new_token, routes};
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::api::{Answer, Api};
 
 /// Requests of a run; `CUTOVER_SURFACE_CASES` asks for more.
-const CASES: u32 = 1500;
+const CASES: u32 = 20_000;
 
 #[derive(Clone, Debug)]
 struct Wild {
@@ -23,6 +24,7 @@ struct Wild {
     headers: Vec<(usize, String)>,
     token: Option<usize>,
     body: Vec<u8>,
+    body_type: Option<&'static str>,
 }
 
 const PARAMS: [&str; 24] = [
@@ -125,15 +127,38 @@ const HEADERS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-const BODIES: [&str; 8] = [
-    "query=up&time=1",
-    "match%5B%5D=up&limit=1",
-    "up 1\n",
-    "up{a=\"b\"} 1 1700000000000\n# EOF\n",
-    "{\"id\":\"m\"}",
-    "{\"rows_total\":1,\"table\":\"t\"}",
-    "{\"status\":\"done\"}",
-    "{",
+/// Bodies that fit some route, with what they are said to be.
+const BODIES: [(&str, &str); 9] = [
+    (FORM, "query=up&time=1"),
+    (FORM, "match%5B%5D=up&limit=1"),
+    ("text/plain", "up 1\n"),
+    (
+        "application/openmetrics-text",
+        "up{a=\"b\"} 1 1700000000\n# EOF\n",
+    ),
+    ("application/json", "{\"id\":\"m\"}"),
+    ("application/json", "{\"rows_total\":1,\"table\":\"t\"}"),
+    ("application/json", "{\"status\":\"done\"}"),
+    ("application/json", "{\"resourceMetrics\":[]}"),
+    ("application/json", "{"),
+];
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Queries that can be answered.
+const QUERIES: [&str; 12] = [
+    "up",
+    "rate(up[5m])",
+    "sum by (job) (up)",
+    "up / on (job) group_left up",
+    "max_over_time(up[1h:1m])",
+    "topk(1, up)",
+    "histogram_quantile(0.5, up)",
+    "label_replace(up, \"a\", \"$1\", \"job\", \"(.*)\")",
+    "absent(none)",
+    "up offset -5m or up @ end()",
+    "count_values(\"v\", up)",
+    "{__name__=~\".+\"}",
 ];
 
 fn value() -> impl Strategy<Value = String> {
@@ -144,23 +169,60 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-fn path() -> impl Strategy<Value = String> {
-    let paths: Vec<&str> = routes().into_iter().map(|(path, _, _)| path).collect();
-    let known = (prop::sample::select(paths), "[a-zA-Z0-9_%.-]{1,12}").prop_map(|(path, part)| {
+/// A route of the table or none, with a method and a token: mostly those that it takes.
+fn target() -> impl Strategy<Value = (Method, String, Option<usize>)> {
+    let known = (prop::sample::select(routes()), "[a-zA-Z0-9_%.-]{1,12}");
+    let known = known.prop_flat_map(|((path, methods, scope), part)| {
         // An escape that is none is not a URI.
         let part = part.replace('%', "%25");
-        path.replace("{name}", &part)
+        let path = path
+            .replace("{name}", &part)
             .replace("{id}", &part)
-            .replace("{*group}", &format!("{part}/a/b"))
+            .replace("{*group}", &format!("{part}/a/b"));
+        let right = Scope::ALL.iter().position(|one| Some(*one) == scope);
+        let method = prop_oneof![9 => prop::sample::select(methods), 1 => method()];
+        let token = prop_oneof![9 => Just(right), 1 => prop::option::of(0..Scope::ALL.len())];
+        (method, Just(path), token)
     });
-    prop_oneof![9 => known, 1 => "/[a-z0-9/._-]{0,20}"]
+    let unknown = (
+        method(),
+        "/[a-z0-9/._-]{0,20}",
+        prop::option::of(0..Scope::ALL.len()),
+    );
+    prop_oneof![19 => known, 1 => unknown]
 }
 
+fn method() -> impl Strategy<Value = Method> {
+    prop::sample::select(vec![
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PATCH,
+    ])
+}
+
+/// Wild parameters, and mostly behind them those that routes ask for: of two the first counts.
 fn pairs() -> impl Strategy<Value = String> {
-    prop::collection::vec((prop::sample::select(&PARAMS[..]), value()), 0..5).prop_map(|pairs| {
+    let wild = prop::collection::vec((prop::sample::select(&PARAMS[..]), value()), 0..4);
+    let asked = prop::option::weighted(0.8, prop::sample::select(&QUERIES[..]));
+    (wild, asked).prop_map(|(wild, asked)| {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in pairs {
+        for (name, value) in wild {
             query.append_pair(name, &value);
+        }
+        if let Some(asked) = asked {
+            query.append_pair("query", asked);
+            for (name, value) in [
+                ("match[]", "up"),
+                ("start", "1700000000"),
+                ("end", "1700000060"),
+                ("step", "15"),
+            ] {
+                query.append_pair(name, value);
+            }
         }
         query.finish()
     })
@@ -171,37 +233,34 @@ fn headers() -> impl Strategy<Value = Vec<(usize, String)>> {
         let texts = HEADERS[at].1;
         prop::sample::select(texts).prop_map(move |text| (at, text.to_owned()))
     });
-    prop::collection::vec(one, 0..3)
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(one, 1..3)]
 }
 
-fn body() -> impl Strategy<Value = Vec<u8>> {
+fn body() -> impl Strategy<Value = (Option<&'static str>, Vec<u8>)> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..200);
     prop_oneof![
-        3 => Just(Vec::new()),
-        2 => pairs().prop_map(String::into_bytes),
-        2 => prop::sample::select(&BODIES[..]).prop_map(|text| text.as_bytes().to_vec()),
-        1 => prop::collection::vec(any::<u8>(), 0..200),
-        1 => prop::collection::vec(any::<u8>(), 0..200)
-            .prop_map(|bytes| snap::raw::Encoder::new().compress_vec(&bytes).unwrap()),
+        3 => Just((None, Vec::new())),
+        2 => pairs().prop_map(|pairs| (Some(FORM), pairs.into_bytes())),
+        3 => prop::sample::select(&BODIES[..])
+            .prop_map(|(kind, text)| (Some(kind), text.as_bytes().to_vec())),
+        1 => bytes().prop_map(|bytes| (None, bytes)),
+        1 => bytes().prop_map(|bytes| {
+            let block = snap::raw::Encoder::new().compress_vec(&bytes);
+            (Some("application/x-protobuf"), block.unwrap())
+        }),
     ]
 }
 
 fn wild() -> impl Strategy<Value = Wild> {
-    let method = prop_oneof![
-        5 => Just(Method::GET),
-        4 => Just(Method::POST),
-        1 => prop::sample::select(vec![
-            Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS, Method::PATCH,
-        ]),
-    ];
-    let token = prop::option::weighted(0.9, 0..Scope::ALL.len());
-    (method, path(), pairs(), headers(), token, body()).prop_map(
-        |(method, path, query, headers, token, body)| Wild {
+    (target(), pairs(), headers(), body()).prop_map(
+        |((method, path, token), query, headers, (body_type, body))| Wild {
             method,
             path,
             query,
             headers,
             token,
             body,
+            body_type,
         },
     )
 }
@@ -213,6 +272,9 @@ impl Wild {
         *request.uri_mut() = format!("{}?{}", self.path, self.query).parse().unwrap();
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("localhost"));
+        if let Some(kind) = self.body_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
         if let Some(token) = self.token.and_then(|at| tokens.get(at)) {
             headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
         }
@@ -278,13 +340,15 @@ fn whatever_is_asked_a_clear_answer_comes() {
         .build()
         .unwrap();
     let cases = std::env::var("CUTOVER_SURFACE_CASES").ok();
+    let cases = cases.map_or(CASES, |cases| cases.parse().unwrap());
     let mut runner = TestRunner::new(Config {
-        cases: cases.map_or(CASES, |cases| cases.parse().unwrap()),
+        cases,
         failure_persistence: None,
         max_shrink_iters: 200,
         ..Config::default()
     });
     let apis = [populated(false), populated(true)];
+    let (done, evaluated) = (Cell::new(0), Cell::new(0));
     let result = runner.run(&wild(), |wild| {
         for (api, tokens) in &apis {
             // Not compressed, to be read.
@@ -297,12 +361,23 @@ fn whatever_is_asked_a_clear_answer_comes() {
                 return Err(TestCaseError::fail("no answer within 20 s"));
             };
             check(&wild, &answer)?;
+            done.set(done.get() + u32::from((200..300).contains(&answer.status)));
+            let has_value = answer.body.contains("\"resultType\"");
+            evaluated.set(evaluated.get() + u32::from(has_value));
         }
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
+    // Wild as they are, they have to get past the door to show anything.
+    let (done, evaluated) = (done.get(), evaluated.get());
+    println!("{cases} requests to two servers: {done} done, {evaluated} of them queries");
+    assert!(done > cases / 2, "{done} of {cases} requests were done");
+    assert!(
+        evaluated > cases / 50,
+        "{evaluated} of {cases} were queries"
+    );
     let [(open, _), (guarded, tokens)] = &apis;
     for (api, token) in [(open, None), (guarded, tokens.first())] {
         let mut request = Request::get("/api/v1/query?query=1").header(HOST, "localhost");
