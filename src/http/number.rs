@@ -7,18 +7,17 @@ use crate::model::Timestamp;
 
 /// Go's `strconv.FormatFloat(value, 'f', -1, 64)`, which Prometheus uses for scalars.
 pub(super) fn put_plain(out: &mut Vec<u8>, value: f64) {
-    if value.is_nan() {
-        out.extend(b"NaN");
-    } else if value.is_infinite() {
-        out.extend(if value > 0.0 { b"+Inf" } else { b"-Inf" });
-    } else {
-        write!(out, "{value}").expect("memory takes every write");
-    }
+    put(out, value, |_| true);
 }
 
 /// The same, but with an exponent of two digits at least for the very small and the very large, which
 /// Prometheus uses for samples.
 pub(super) fn put_short(out: &mut Vec<u8>, value: f64) {
+    put(out, value, |magnitude| (1e-6..1e21).contains(&magnitude));
+}
+
+/// Writes a float, without an exponent where its magnitude `is_plain`.
+fn put(out: &mut Vec<u8>, value: f64, is_plain: impl Fn(f64) -> bool) {
     /// Below it every whole number is a float with fewer than 16 digits.
     const WHOLE_MAX: f64 = 1e15;
     let magnitude = value.abs();
@@ -26,23 +25,53 @@ pub(super) fn put_short(out: &mut Vec<u8>, value: f64) {
         out.extend(itoa::Buffer::new().format(value as i64).as_bytes());
         return;
     }
-    let is_plain = magnitude == 0.0 || (1e-6..1e21).contains(&magnitude);
-    if !value.is_finite() || (is_plain && !(1e-5..1e16).contains(&magnitude)) {
-        put_plain(out, value);
+    if value.is_nan() {
+        out.extend(b"NaN");
         return;
     }
-    // `1.5`, `2.0` or `1.5e-7`.
+    if value.is_infinite() {
+        out.extend(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+        return;
+    }
+    // `1.5`, `-0.0`, `2e16` or `1.5e-7`: Rust's own would round a tie the other way.
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
-    match text.split_once('e') {
-        None => out.extend(text.strip_suffix(".0").unwrap_or(text).as_bytes()),
-        Some((digits, exponent)) => {
-            out.extend(digits.as_bytes());
-            let exponent: i32 = exponent.parse().expect("a float has a whole exponent");
-            let sign = if exponent < 0 { '-' } else { '+' };
-            write!(out, "e{sign}{:02}", exponent.abs()).expect("memory takes every write");
+    let Some((digits, exponent)) = text.split_once('e') else {
+        out.extend(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+        return;
+    };
+    let exponent: i32 = exponent.parse().expect("a float has a whole exponent");
+    if is_plain(magnitude) {
+        put_shifted(out, digits, exponent);
+        return;
+    }
+    out.extend(digits.as_bytes());
+    let sign = if exponent < 0 { '-' } else { '+' };
+    write!(out, "e{sign}{:02}", exponent.abs()).expect("memory takes every write");
+}
+
+/// Writes digits with their point moved, which an exponent says by how far.
+fn put_shifted(out: &mut Vec<u8>, digits: &str, exponent: i32) {
+    let digits = digits.strip_prefix('-').map_or(digits, |digits| {
+        out.push(b'-');
+        digits
+    });
+    let mut digits = digits.bytes().filter(|digit| *digit != b'.');
+    if exponent < 0 {
+        out.extend(b"0.");
+        out.extend(std::iter::repeat_n(
+            b'0',
+            exponent.unsigned_abs() as usize - 1,
+        ));
+    } else {
+        let whole = exponent as usize + 1;
+        out.extend((0..whole).map(|_| digits.next().unwrap_or(b'0')));
+        match digits.next() {
+            None => return,
+            Some(first) => out.extend([b'.', first]),
         }
     }
+    out.extend(digits);
 }
 
 /// Seconds, with three decimals when there are any.
@@ -97,24 +126,41 @@ mod tests {
         }
         assert_eq!(text(put_plain, 1e21), "1000000000000000000000");
         assert_eq!(text(put_plain, 1e-7), "0.0000001");
+        assert_eq!(text(put_plain, -1.25e-9), "-0.00000000125");
+        // A tie between two texts of sixteen digits goes to the even one, as in Go.
+        for put in [put_plain, put_short] {
+            assert_eq!(
+                text(put, f64::from_bits(0xc2d2_f2b0_d6e7_72e8)),
+                "-83334233038283.62"
+            );
+        }
     }
 
     proptest! {
         #[test]
-        fn the_short_form_has_the_digits_of_the_plain_one(bits: u64, exponent in -8_i32..22) {
+        fn both_forms_mean_the_float_in_as_few_digits_as_it_needs(
+            bits: u64,
+            exponent in -8_i32..22,
+        ) {
+            let digits = |text: &str| {
+                let mantissa = text.split('e').next().unwrap().replace(['-', '.'], "");
+                mantissa.trim_matches('0').len()
+            };
             let any = f64::from_bits(bits);
             for value in [any, (bits >> 40) as f64 * 10_f64.powi(exponent)] {
-                let short = text(put_short, value);
+                let (plain, short) = (text(put_plain, value), text(put_short, value));
                 let magnitude = value.abs();
                 if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) || !value.is_finite() {
-                    prop_assert_eq!(&short, &text(put_plain, value));
+                    prop_assert_eq!(&short, &plain);
                 } else {
-                    let (digits, exponent) = short.split_once('e').unwrap();
-                    let expected = format!("{value:e}");
-                    let (expected, power) = expected.split_once('e').unwrap();
-                    prop_assert_eq!(digits, expected);
-                    prop_assert_eq!(exponent.parse::<i32>(), power.parse::<i32>());
+                    let (_, exponent) = short.split_once('e').unwrap();
                     prop_assert!(exponent.len() >= 3 && exponent.starts_with(['+', '-']));
+                }
+                for written in [plain, short] {
+                    let read: f64 = written.parse().unwrap();
+                    prop_assert!(read == value || value.is_nan(), "{} is {}", written, value);
+                    let least = format!("{value:e}");
+                    prop_assert!(value.is_nan() || digits(&written) == digits(&least));
                 }
             }
         }
