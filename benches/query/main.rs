@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
     let workload = Workload::build(&shape);
     println!("{}\n", workload.describe(&shape));
     let mut asked = Vec::new();
-    for program in programs(&options.only) {
+    for program in Program::installed(&options.only) {
         asked.push(Asked::load(program, &workload)?);
     }
     thread::sleep(SETTLE);
@@ -122,20 +122,6 @@ fn main() -> anyhow::Result<()> {
         println!("{name} {version}: {mib:.0} MiB of memory after the queries.");
     }
     Ok(())
-}
-
-/// The programs to measure: those asked for that are installed.
-fn programs(only: &[Program]) -> Vec<Program> {
-    let asked = |program: &Program| only.is_empty() || only.contains(program);
-    let (installed, missing): (Vec<_>, Vec<_>) = Program::ALL
-        .into_iter()
-        .filter(asked)
-        .partition(|program| program.is_installed());
-    for program in missing {
-        let (name, binary) = (program.name(), program.binary());
-        println!("{name} is left out: {binary} is not installed.\n");
-    }
-    installed
 }
 
 impl Asked {

@@ -75,23 +75,9 @@ fn main() -> anyhow::Result<()> {
     eprintln!("built in {:.1?}", begun.elapsed());
     println!("{}\n", sink::describe(&workload)?);
     let mut all = Vec::new();
-    for program in programs(&options.only) {
+    for program in Program::installed(&options.only) {
         all.push(Figures::measure(program, &workload));
     }
     println!("\n{}", table::render(&all));
     Ok(())
-}
-
-/// The programs to measure: those asked for that are installed.
-fn programs(only: &[Program]) -> Vec<Program> {
-    let asked = |program: &Program| only.is_empty() || only.contains(program);
-    let (installed, missing): (Vec<_>, Vec<_>) = Program::ALL
-        .into_iter()
-        .filter(asked)
-        .partition(|program| program.is_installed());
-    for program in missing {
-        let (name, binary) = (program.name(), program.binary());
-        println!("{name} is left out: {binary} is not installed.\n");
-    }
-    installed
 }

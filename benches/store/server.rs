@@ -46,6 +46,20 @@ impl Program {
         }
     }
 
+    /// The programs to measure: those asked for, all when there are none, that are installed.
+    pub(crate) fn installed(only: &[Self]) -> Vec<Self> {
+        let asked = |program: &Self| only.is_empty() || only.contains(program);
+        let (installed, missing): (Vec<_>, Vec<_>) = Self::ALL
+            .into_iter()
+            .filter(asked)
+            .partition(|program| program.is_installed());
+        for program in missing {
+            let (name, binary) = (program.name(), program.binary());
+            println!("{name} is left out: {binary} is not installed.\n");
+        }
+        installed
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cutover => "cutover",
