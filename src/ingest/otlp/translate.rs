@@ -297,12 +297,17 @@ struct Points<'a> {
     common: &'a Common<'a>,
 }
 
+/// What data points of all kinds have.
+struct Head<'a> {
+    attributes: &'a [KeyValue],
+    time_unix_nano: u64,
+    start_time_unix_nano: u64,
+    flags: u32,
+}
+
 /// A data point of any kind.
 trait DataPoint {
-    fn attributes(&self) -> &[KeyValue];
-    fn time_unix_nano(&self) -> u64;
-    fn start_time_unix_nano(&self) -> u64;
-    fn flags(&self) -> u32;
+    fn head(&self) -> Head<'_>;
 
     /// Gives each of its samples away: what follows the metric's name, a further label, the value.
     fn samples(
@@ -356,17 +361,18 @@ impl Points<'_> {
         names: &mut BTreeMap<&'static str, Arc<str>>,
         translated: &mut Translated,
     ) -> Result<(), String> {
-        let labels = attribute::labels(point.attributes().iter());
+        let head = point.head();
+        let labels = attribute::labels(head.attributes.iter());
         let mut labels = labels.map_err(|error| error.to_string())?;
         for (name, value) in self.common.promoted {
             labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
         labels.extend(self.common.fixed.clone());
         let labels = Arc::new(labels);
-        let at = time(point.time_unix_nano());
-        let start = time(point.start_time_unix_nano());
+        let at = time(head.time_unix_nano);
+        let start = time(head.start_time_unix_nano);
         let delta_since = (temporality == Temporality::Delta).then_some(start);
-        let is_stale = point.flags() & NO_RECORDED_VALUE != 0;
+        let is_stale = head.flags & NO_RECORDED_VALUE != 0;
         let number = translated.data_points;
         let kept = translated.points.len();
         let samples = &mut translated.points;
@@ -396,20 +402,13 @@ fn time(unix_nano: u64) -> Timestamp {
 }
 
 impl DataPoint for NumberPoint {
-    fn attributes(&self) -> &[KeyValue] {
-        &self.attributes
-    }
-
-    fn time_unix_nano(&self) -> u64 {
-        self.time_unix_nano
-    }
-
-    fn start_time_unix_nano(&self) -> u64 {
-        self.start_time_unix_nano
-    }
-
-    fn flags(&self) -> u32 {
-        self.flags
+    fn head(&self) -> Head<'_> {
+        Head {
+            attributes: &self.attributes,
+            time_unix_nano: self.time_unix_nano,
+            start_time_unix_nano: self.start_time_unix_nano,
+            flags: self.flags,
+        }
     }
 
     fn samples(
@@ -425,20 +424,13 @@ impl DataPoint for NumberPoint {
 }
 
 impl DataPoint for HistogramPoint {
-    fn attributes(&self) -> &[KeyValue] {
-        &self.attributes
-    }
-
-    fn time_unix_nano(&self) -> u64 {
-        self.time_unix_nano
-    }
-
-    fn start_time_unix_nano(&self) -> u64 {
-        self.start_time_unix_nano
-    }
-
-    fn flags(&self) -> u32 {
-        self.flags
+    fn head(&self) -> Head<'_> {
+        Head {
+            attributes: &self.attributes,
+            time_unix_nano: self.time_unix_nano,
+            start_time_unix_nano: self.start_time_unix_nano,
+            flags: self.flags,
+        }
     }
 
     fn samples(
@@ -468,20 +460,13 @@ impl DataPoint for HistogramPoint {
 }
 
 impl DataPoint for SummaryPoint {
-    fn attributes(&self) -> &[KeyValue] {
-        &self.attributes
-    }
-
-    fn time_unix_nano(&self) -> u64 {
-        self.time_unix_nano
-    }
-
-    fn start_time_unix_nano(&self) -> u64 {
-        0
-    }
-
-    fn flags(&self) -> u32 {
-        self.flags
+    fn head(&self) -> Head<'_> {
+        Head {
+            attributes: &self.attributes,
+            time_unix_nano: self.time_unix_nano,
+            start_time_unix_nano: 0,
+            flags: self.flags,
+        }
     }
 
     fn samples(
