@@ -73,6 +73,7 @@ fn rewrite(query: &str, tokens: &[Token<'_>]) -> Result<String, Error> {
         if is_zero_offset(tokens, index) {
             continue;
         }
+        check_at_modifier(query, tokens, index)?;
         let is_called = tokens.get(index + 1).is_some_and(|next| next.text == "(");
         if is_called && token.text == "holt_winters" {
             // Its name until Prometheus 3.
@@ -134,6 +135,26 @@ fn is_offset(word: &str) -> bool {
 
 fn is_sign(text: &str) -> bool {
     matches!(text, "+" | "-")
+}
+
+/// Refuses an `@` whose time no clock can show; the parser would take it for the last that one can.
+fn check_at_modifier(query: &str, tokens: &[Token<'_>], index: usize) -> Result<(), Error> {
+    const SECONDS_MAX: f64 = i64::MAX as f64;
+    let before = |back: usize| index.checked_sub(back).and_then(|at| tokens.get(at));
+    let has_sign = before(1).is_some_and(|token| is_sign(token.text));
+    let is_time = before(1 + usize::from(has_sign)).is_some_and(|token| token.text == "@");
+    let token = &tokens[index];
+    let number = token.text.replace('_', "").parse::<f64>();
+    match number {
+        Ok(seconds) if is_time && (seconds.is_nan() || seconds >= SECONDS_MAX) => {
+            Err(Error::bad_data(format!(
+                "{}: parse error: timestamp out of bounds for @ modifier: {}",
+                position(query, token.at),
+                token.text
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_zero_duration(token: &Token<'_>) -> bool {
@@ -258,6 +279,15 @@ mod tests {
             assert!(parse(query).is_err(), "{query}");
         }
         assert!(parse("x[300]").is_ok() && parse("x[1h30m:0x1F] offset -5").is_ok());
+    }
+
+    #[test]
+    fn times_that_no_clock_can_show_are_refused() {
+        for query in ["x @ 1e308", "x @ -1e19", "x[5m] @ inf", "x @ NaN"] {
+            let error = refusal(query);
+            assert!(error.contains("out of bounds for @ modifier"), "{error}");
+        }
+        assert!(parse("x @ 1700000000.5 + x @ -5 + 1e308").is_ok());
     }
 
     #[test]
