@@ -87,7 +87,8 @@ impl Encoding {
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
                 read(decoder, bytes_max)
             }),
-            Self::Snappy if body.starts_with(SNAPPY_FRAMES) => {
+            // Nothing in frames is no frames; a block is never empty.
+            Self::Snappy if body.is_empty() || body.starts_with(SNAPPY_FRAMES) => {
                 read(FrameDecoder::new(body), bytes_max)
             }
             Self::Snappy => return Ok(snappy::decompress(body, bytes_max)?),
@@ -179,6 +180,13 @@ mod tests {
         let body = encoder.finish().unwrap();
         let error = Encoding::Zstd.decompress(&body, 1 << 30).unwrap_err();
         assert_eq!(error.to_string(), "the body is not zstd");
+    }
+
+    #[test]
+    fn nothing_comes_back_as_nothing() {
+        for (encoding, body) in compressed(&[]) {
+            assert_eq!(encoding.decompress(&body, 0).unwrap(), b"", "{encoding:?}");
+        }
     }
 
     #[test]
