@@ -352,7 +352,7 @@ impl Grammar {
             " offset 1m",
             " offset -1m",
             " @ 100",
-            " @ -1e300",
+            " @ -9e18",
             " offset 0s",
             " @ start()",
             " @ end() offset 1w",
