@@ -202,6 +202,10 @@ impl Prometheus {
     }
 
     pub(crate) fn start_at(port: u16, yaml: &str) -> Self {
+        Self::start_with(port, yaml, &[])
+    }
+
+    pub(crate) fn start_with(port: u16, yaml: &str, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join("prometheus.yml");
         std::fs::write(&config, yaml).expect("the directory is writable");
@@ -214,6 +218,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--web.enable-remote-write-receiver")
             .arg("--log.level=error")
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
