@@ -373,6 +373,11 @@ impl Index {
         }
     }
 
+    /// The names of all labels.
+    pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
+        self.by_name.keys().copied()
+    }
+
     /// The values of a label, each with the series that have it.
     pub(crate) fn values_of(&self, name: u32) -> impl Iterator<Item = (u32, &[u32])> {
         let values = self.by_name.get(&name);

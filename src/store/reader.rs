@@ -200,16 +200,48 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<String>, Error> {
-        let present = self.present(self.wanted(matchers, |_, series| Some(series.0)), range)?;
-        let index = self.view.live.index();
-        let pairs = present.iter().flat_map(|wanted| index.pairs(wanted.series));
-        let (mut names, mut seen) = (Vec::new(), Bits::default());
-        for &(name, _) in pairs {
-            if seen.insert(name) {
-                names.push(name);
+        let mut names = Names::default();
+        if matchers.is_empty() {
+            self.all_names(range, &mut names)?;
+        } else {
+            let wanted = self.wanted(matchers, |_, series| Some(series.0));
+            names.add(&self.present(wanted, range)?, &self.view.live.index());
+        }
+        Ok(sorted_symbols(names.list, self.view.live.index().symbols()))
+    }
+
+    /// The names of all labels. One series with samples is enough for a name, and has others: so few
+    /// series are looked at.
+    fn all_names(&self, range: TimeRange, names: &mut Names) -> Result<(), Error> {
+        /// Series of a name that are tried before all of them are.
+        const FIRST: usize = 64;
+        let known: Vec<u32> = self.view.live.index().names().collect();
+        for name in known {
+            for most in [FIRST, usize::MAX] {
+                if names.seen.has(name) {
+                    break;
+                }
+                let mut wanted = self.with_name(name, most);
+                sort(&mut wanted);
+                let present = self.present(wanted, range)?;
+                names.add(&present, &self.view.live.index());
             }
         }
-        Ok(sorted_symbols(names, index.symbols()))
+        Ok(())
+    }
+
+    /// At most so many of the series that have a label, as one group.
+    fn with_name(&self, name: u32, most: usize) -> Vec<Wanted> {
+        let index = self.view.live.index();
+        let series = index.values_of(name).flat_map(|(_, list)| list);
+        series
+            .take(most)
+            .map(|&series| Wanted {
+                metric: index.metric(SeriesId(series)),
+                series: SeriesId(series),
+                group: name,
+            })
+            .collect()
     }
 
     /// The values that a label has among those series, sorted.
@@ -396,6 +428,9 @@ impl Snapshot {
             }
             missing.retain(|wanted| !present.has(wanted));
         }
+        if missing.is_empty() {
+            return Ok(present.into_list());
+        }
         let mut blocks = OpenBlocks::new(&self.shared.files.data, &self.transaction)?;
         let outliner = Outliner {
             outlines: &self.shared.outlines,
@@ -410,6 +445,25 @@ impl Snapshot {
             missing.retain(|wanted| !present.has(wanted));
         }
         Ok(present.into_list())
+    }
+}
+
+/// Names of labels that were found, each once.
+#[derive(Default)]
+struct Names {
+    list: Vec<u32>,
+    seen: Bits,
+}
+
+impl Names {
+    fn add(&mut self, series: &[Wanted], index: &Index) {
+        for wanted in series {
+            for &(name, _) in index.pairs(wanted.series) {
+                if self.seen.insert(name) {
+                    self.list.push(name);
+                }
+            }
+        }
     }
 }
 

@@ -229,7 +229,7 @@ impl Found {
 pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
-    fn has(&self, number: u32) -> bool {
+    pub(crate) fn has(&self, number: u32) -> bool {
         let word = self.0.get(number as usize / 64);
         word.is_some_and(|word| word >> (number % 64) & 1 == 1)
     }

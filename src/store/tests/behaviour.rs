@@ -281,6 +281,39 @@ fn series_and_labels_are_those_with_data_in_the_range() {
 }
 
 #[test]
+fn names_are_those_of_series_with_samples_in_the_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = |at_ms| Sample::new(Timestamp::from_ms(at_ms), 1.0);
+    let labels = |name: &str, value: usize| Labels::of("up", &[(name, &value.to_string())]);
+    // The label `mixed` has 200 series of the past, and one of now.
+    let mut past = Batch::default();
+    for value in 0..200 {
+        past.push(labels("mixed", value), sample(NOW_MS - 3_600_000));
+    }
+    past.push(labels("old", 0), sample(NOW_MS - 3_600_000));
+    store.writer().write_blocking(past).unwrap();
+    store.seal().unwrap();
+    let mut now = Batch::default();
+    now.push(labels("mixed", 200), sample(NOW_MS));
+    now.push(labels("new", 0), sample(NOW_MS));
+    store.writer().write_blocking(now).unwrap();
+    let names = |start_ms, end_ms| {
+        let (start, end) = (Timestamp::from_ms(start_ms), Timestamp::from_ms(end_ms));
+        let range = TimeRange::new(start, end).unwrap();
+        let snapshot = store.reader().snapshot().unwrap();
+        snapshot.label_names(&[], range).unwrap()
+    };
+    let (past, now) = (NOW_MS - 3_600_000, NOW_MS);
+    assert_eq!(names(past, now), ["__name__", "mixed", "new", "old"]);
+    assert_eq!(names(now, now), ["__name__", "mixed", "new"]);
+    assert_eq!(names(past, past + 1), ["__name__", "mixed", "old"]);
+    store.seal().unwrap();
+    assert_eq!(names(now, now), ["__name__", "mixed", "new"]);
+    assert_eq!(names(past + 1, now - 1), Vec::<String>::new());
+}
+
+#[test]
 fn too_many_samples_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
