@@ -129,7 +129,8 @@ impl Asked {
         eprintln!("loading {}", program.name());
         let dir = machine::scratch()?;
         let arguments: &[&str] = match program {
-            Program::VictoriaMetrics => &["-search.disableCache"],
+            // Kept-alive connections stay open as long as the others keep theirs.
+            Program::VictoriaMetrics => &["-search.disableCache", "-http.connTimeout=1h"],
             Program::Cutover | Program::Prometheus => &[],
         };
         let server = Server::start_with_arguments(program, dir.path(), arguments)?;
