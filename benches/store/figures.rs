@@ -3,6 +3,8 @@
 //! Every phase has a fresh server and a fresh data directory. A phase that does not succeed leaves its
 //! figures out and says why; the others are measured all the same.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -28,6 +30,8 @@ const SETTLED_FOR: Duration = Duration::from_secs(10);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
+/// Starts after a `kill -9`, of which the median counts.
+const RESTARTS: usize = 5;
 /// How long a restarted server may take to show all that it has kept.
 const RECOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -185,20 +189,54 @@ fn crash(program: Program, workload: &Workload) -> anyhow::Result<Crash> {
     let server = Server::start(program, dir.path())?;
     let sent = send::ingest(server.address, workload, 1)?;
     server.kill()?;
-    let begun = crate::now();
-    let server = Server::spawn(program, dir.path())?;
-    let has_data = wait_for_data(&server, ANY, workload.end_ms());
-    let restart = has_data.then(|| begun.elapsed());
+    let mut restarts = Vec::new();
+    for _ in 1..RESTARTS {
+        // A start changes what it finds, so each finds a copy.
+        let copy = scratch()?;
+        copy_files(dir.path(), copy.path())?;
+        let (server, restart) = restart(program, copy.path(), workload)?;
+        server.kill()?;
+        restarts.extend(restart);
+    }
+    let (server, last) = restart(program, dir.path(), workload)?;
+    restarts.extend(last);
     let mut connection = server.connect()?;
     let begun = crate::now();
     let mut kept = 0;
     while kept < sent.samples && begun.elapsed() < RECOUNT_TIMEOUT {
         kept = kept.max(connection.number(TOTAL, workload.end_ms())?);
     }
+    restarts.sort_unstable();
     Ok(Crash {
-        restart,
+        restart: restarts.get(restarts.len() / 2).copied(),
         samples_missing: sent.samples.saturating_sub(kept),
     })
+}
+
+/// Starts a program on what it left behind; answers how long it took to the first data, if it came.
+fn restart(
+    program: Program,
+    dir: &Path,
+    workload: &Workload,
+) -> anyhow::Result<(Server, Option<Duration>)> {
+    let begun = crate::now();
+    let server = Server::spawn(program, dir)?;
+    let has_data = wait_for_data(&server, ANY, workload.end_ms());
+    Ok((server, has_data.then(|| begun.elapsed())))
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            copy_files(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Asks with a fresh connection each time until a query has an answer with data; answers whether it

@@ -65,9 +65,11 @@ const ROWS: [Row; 17] = [
         Better::Lower,
         |of| of.parallel.as_ref().map(|it| it.visible.as_secs_f64()),
     ),
-    ("kill -9: start to the first data, s", Better::Lower, |of| {
-        Some(of.crash.as_ref()?.restart?.as_secs_f64())
-    }),
+    (
+        "kill -9: start to the first data, ms",
+        Better::Lower,
+        |of| Some(of.crash.as_ref()?.restart?.as_secs_f64() * 1e3),
+    ),
     (
         "kill -9: acknowledged samples missing",
         Better::Lower,
