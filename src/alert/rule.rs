@@ -23,6 +23,9 @@ mod run;
 mod set;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

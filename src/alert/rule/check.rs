@@ -75,6 +75,24 @@ pub struct Alerting {
     pub annotations: Vec<(String, Template)>,
 }
 
+impl Spec {
+    /// Rules that have name and labels in common with an earlier one: allowed where their expressions
+    /// never give the same series, and else a mistake.
+    pub fn twins(&self) -> impl Iterator<Item = Problem> {
+        self.rules.iter().enumerate().filter_map(|(at, rule)| {
+            let before = self.rules.get(..at).unwrap_or_default();
+            let twin = before.iter().find(|it| it.identity() == rule.identity())?;
+            Some(Problem {
+                line: rule.line,
+                reason: format!(
+                    "{:?} has the same labels as the rule of that name in line {}",
+                    rule.name, twin.line
+                ),
+            })
+        })
+    }
+}
+
 impl Rule {
     /// What tells rules of a group apart; two rules may have it in common.
     fn identity(&self) -> (bool, &str, &Pairs) {
@@ -278,4 +296,165 @@ impl Checker {
 
 fn text_of(text: Option<Spanned<String>>) -> String {
     text.map(|text| text.value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = check("a.yml", text).unwrap_err();
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn a_file_is_read_with_everything_that_a_rule_can_have() {
+        let text = "\
+groups:
+  - name: lag
+    interval: 30s
+    query_offset: 1m
+    limit: 5
+    labels: {team: db, severity: info}
+    rules:
+      - record: job:lag:max
+        expr: max  by(job)(lag)
+      - alert: Lag
+        expr: |
+          lag > 300
+        for: 5m
+        keep_firing_for: 1m
+        labels: {severity: critical, level: 1}
+        annotations:
+          summary: 'Lag of {{ $labels.table }}: {{ $value }}.'
+";
+        let groups = check("a.yml", text).unwrap();
+        let [group] = &groups[..] else {
+            panic!("{groups:?}");
+        };
+        assert_eq!((&*group.name, &*group.file, group.limit), ("lag", "a.yml", 5));
+        assert_eq!(group.interval, Some(Duration::from_secs(30)));
+        assert_eq!(group.query_offset, Duration::from_secs(60));
+        let [record, alert] = &group.rules[..] else {
+            panic!("{group:?}");
+        };
+        assert_eq!((record.line, &*record.query), (8, "max by (job) (lag)"));
+        assert_eq!(record.labels["severity"], "info");
+        assert_eq!((alert.line, &*alert.query), (10, "lag > 300"));
+        assert_eq!(alert.labels["severity"], "critical");
+        assert_eq!((&*alert.labels["team"], &*alert.labels["level"]), ("db", "1"));
+        let Kind::Alerting(alerting) = &alert.kind else {
+            panic!("{alert:?}");
+        };
+        assert_eq!(alerting.hold, Duration::from_secs(300));
+        assert_eq!(alerting.keep_firing_for, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_file_without_groups_has_no_rules() {
+        for text in ["", "# nothing\n", "groups:\n", "groups: []\n", "groups: [{name: a}]\n"] {
+            let groups = check("a.yml", text).unwrap();
+            assert!(groups.iter().all(|group| group.rules.is_empty()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_its_line_and_the_nearest_right_name() {
+        assert_eq!(
+            problems("groups:\n- name: g\n  rules:\n  - alert: A\n    exprr: up\n"),
+            ["5: unknown key `exprr`, did you mean `expr`?"]
+        );
+        assert_eq!(
+            problems("groups:\n- name: g\n  colour: red\n"),
+            [
+                "3: unknown key `colour`, known are: name, interval, query_offset, limit, labels, rules"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_told_with_its_line() {
+        for (text, line) in [
+            ("groups:\n- name: \"a\n", "2"),
+            ("groups:\n- name: a\n rules: []\n", "3"),
+            ("groups: 5\n", "1"),
+            ("groups:\n- name: a\n  name: b\n", "3"),
+        ] {
+            let told = problems(text);
+            assert_eq!(told.len(), 1, "{told:?}");
+            let at = told[0].split(':').next().unwrap();
+            assert!(at == line || at.parse::<u64>().unwrap() >= 1, "{text:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_in_the_order_of_lines() {
+        let text = "\
+groups:
+  - name: g
+    interval: 5 minutes
+    rules:
+      - alert: A
+        expr: up ==
+      - alert: B
+        expr: sum(up)[5m:]
+        for: tomorrow
+      - record: 'a{b=\"c\"}'
+        expr: up
+        annotations: {summary: x}
+      - expr: up
+      - alert: C
+        record: c
+        expr: up
+      - alert: D
+        labels: {__name__: x, bad-name: y}
+        annotations:
+          summary: '{{ range query \"up\" }}{{ end }}'
+      - alert: E
+        expr: native_histogram(up)
+  - name: g
+    rules: []
+";
+        let told = problems(text);
+        let expected = [
+            "3: interval: ",
+            "6: expr: ",
+            "8: expr: the expression is a range vector",
+            "9: for: ",
+            "10: \"a{b=\\\"c\\\"}\" is not the name of a metric",
+            "10: a recording rule has no `annotations`",
+            "13: a rule has neither record nor alert",
+            "14: a rule has both record and alert",
+            "17: a rule has no expr",
+            "18: \"__name__\" is not the name of a label",
+            "18: \"bad-name\" is not the name of a label",
+            "20: annotation summary: \"range\" is not supported in templates",
+            "22: expr: ",
+            "23: group \"g\" is there twice",
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told:?} is not {expected:?}");
+        }
+        assert!(told[12].contains("native_histogram"), "{}", told[12]);
+    }
+
+    #[test]
+    fn the_same_rule_again_is_refused_and_one_like_it_is_noted() {
+        let rules = |second: &str| {
+            format!(
+                "groups:\n- name: g\n  rules:\n  - record: a\n    expr: up\n  - record: a\n    expr: {second}\n"
+            )
+        };
+        assert_eq!(
+            problems(&rules("(up)")),
+            ["6: \"a\" is the same rule as in line 4"]
+        );
+        let groups = check("a.yml", &rules("down")).unwrap();
+        let notes: Vec<_> = groups[0].twins().map(|note| note.to_string()).collect();
+        assert_eq!(
+            notes,
+            ["6: \"a\" has the same labels as the rule of that name in line 4"]
+        );
+    }
 }
