@@ -39,7 +39,9 @@ impl Reload {
             }
             match self.reload() {
                 Ok(()) => {
-                    tracing::info!("SIGHUP: tokens and certificate were read again, rule files are next");
+                    tracing::info!(
+                        "SIGHUP: tokens and certificate were read again, rule files are next"
+                    );
                     self.health.set("configuration", State::Ok, "");
                 }
                 Err(error) => {

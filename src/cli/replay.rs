@@ -138,12 +138,16 @@ fn report(replayed: &Replayed, range: TimeRange) -> String {
             ]
         };
         let rows: Vec<_> = replayed.anomalies.iter().map(row).collect();
-        let header = ["anomaly", "severity", "from", "to", "for", "score", "labels"];
+        let header = [
+            "anomaly", "severity", "from", "to", "for", "score", "labels",
+        ];
         text.push('\n');
         text.push_str(&table(&header, &rows, &[4, 5]));
     }
     for (rule, reason) in &replayed.failures {
-        text.push_str(&format!("note: {rule} was not always evaluated: {reason}\n"));
+        text.push_str(&format!(
+            "note: {rule} was not always evaluated: {reason}\n"
+        ));
     }
     text.push_str(&format!(
         "\n{} evaluations of {} rules from {} to {}\n",

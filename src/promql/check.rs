@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn what_a_query_reads_is_known() {
         let query = checked("sum  by(a)(rate(x{b='1'}[5m] offset 1h)) > bool 2").unwrap();
-        assert_eq!(query.text, "sum by (a) (rate(x{b=\"1\"}[5m] offset 1h)) > bool 2");
+        assert_eq!(
+            query.text,
+            "sum by (a) (rate(x{b=\"1\"}[5m] offset 1h)) > bool 2"
+        );
         assert_eq!(query.reach, Some(Duration::from_secs(3_900)));
         assert_eq!(query.selectors.len(), 1);
         let nested = checked("max_over_time(rate(x[5m])[1h:1m])").unwrap();

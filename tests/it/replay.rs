@@ -17,7 +17,10 @@ fn history(dir: &Path) -> std::path::PathBuf {
             8..=20 => 300 + step,
             _ => 1,
         };
-        text.push_str(&format!("lag{{table=\"orders\"}} {lag} {}\n", START + step * 15));
+        text.push_str(&format!(
+            "lag{{table=\"orders\"}} {lag} {}\n",
+            START + step * 15
+        ));
     }
     text.push_str("# EOF\n");
     file(dir, "history.om", text)
@@ -80,9 +83,15 @@ fn what_would_have_paged_is_told_with_its_times() {
     // Above the bound from 00:02:00 to 00:05:00, and pending for a minute of that.
     assert_eq!(alert["from"], "2026-01-01T00:03:00.000Z");
     assert_eq!(alert["to"], "2026-01-01T00:05:15.000Z");
-    assert_eq!((&alert["seconds"], &alert["peak"]), (&135.0.into(), &320.0.into()));
+    assert_eq!(
+        (&alert["seconds"], &alert["peak"]),
+        (&135.0.into(), &320.0.into())
+    );
     // 41 steps of three rules.
-    assert_eq!((&told["evaluations"], &told["rules"]), (&123.into(), &3.into()));
+    assert_eq!(
+        (&told["evaluations"], &told["rules"]),
+        (&123.into(), &3.into())
+    );
     assert_eq!(told["failures"], serde_json::json!([]));
 
     let (_, table, _) = replay(dir.path(), &range);
@@ -117,7 +126,12 @@ fn what_still_fires_at_the_end_has_no_end_and_nothing_is_changed() {
     assert_eq!(first, again);
     let exported = output(
         cutover()
-            .args(["export", "--match", "{__name__=~\"ALERTS.*|lag:max\"}", "--data"])
+            .args([
+                "export",
+                "--match",
+                "{__name__=~\"ALERTS.*|lag:max\"}",
+                "--data",
+            ])
             .arg(dir.path().join("data")),
     );
     assert_eq!(String::from_utf8(exported.stdout).unwrap(), "# EOF\n");
@@ -128,7 +142,11 @@ fn a_wrong_range_or_file_is_a_usage_error() {
     let dir = prepared();
     let (code, _, stderr) = replay(dir.path(), &["--from", "100", "--to", "50"]);
     assert_eq!(code, Some(2), "{stderr}");
-    let bad = file(dir.path(), "bad.yml", "groups: [{name: g, rules: [{alert: A, expr: up >}]}]\n");
+    let bad = file(
+        dir.path(),
+        "bad.yml",
+        "groups: [{name: g, rules: [{alert: A, expr: up >}]}]\n",
+    );
     let bad = bad.to_str().unwrap();
     let (code, _, stderr) = replay(dir.path(), &["--from", "50", "--to", "100", "--rules", bad]);
     assert_eq!(code, Some(2), "{stderr}");

@@ -33,7 +33,9 @@ pub fn built_in(told: Told) -> Vec<Spec> {
     FILES
         .into_iter()
         .chain(instead)
-        .flat_map(|(name, text)| check(name, text).expect("shipped rules are right: a test reads them"))
+        .flat_map(|(name, text)| {
+            check(name, text).expect("shipped rules are right: a test reads them")
+        })
         .collect()
 }
 
@@ -63,7 +65,10 @@ mod tests {
             };
             let summary = text("summary");
             assert!(summary.contains("$value"), "{}: {summary}", rule.name);
-            assert!(summary.ends_with('.') && !summary.contains('\n'), "{summary}");
+            assert!(
+                summary.ends_with('.') && !summary.contains('\n'),
+                "{summary}"
+            );
             assert!(text("description").len() > 40, "{}", rule.name);
         }
     }
@@ -72,7 +77,10 @@ mod tests {
     fn nothing_is_told_twice() {
         let names = |told| -> Vec<String> {
             let groups = built_in(told).into_iter();
-            groups.flat_map(|group| group.rules).map(|rule| rule.name).collect()
+            groups
+                .flat_map(|group| group.rules)
+                .map(|rule| rule.name)
+                .collect()
         };
         let told_by_watches = ["LowThroughput", "HighErrorRate"];
         for name in told_by_watches {

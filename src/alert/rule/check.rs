@@ -263,7 +263,9 @@ impl Checker {
     fn label_names(&mut self, what: &str, texts: &Texts) {
         for (name, text) in texts {
             let starts_well = name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_');
-            let is_well = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
+            let is_well = name
+                .chars()
+                .all(|it| it.is_ascii_alphanumeric() || it == '_');
             if !starts_well || !is_well || (what == "label" && name == METRIC_NAME) {
                 let reason = format!("{name:?} is not the name of a {what}");
                 self.add(text.referenced.line(), reason);
@@ -332,7 +334,10 @@ groups:
         let [group] = &groups[..] else {
             panic!("{groups:?}");
         };
-        assert_eq!((&*group.name, &*group.file, group.limit), ("lag", "a.yml", 5));
+        assert_eq!(
+            (&*group.name, &*group.file, group.limit),
+            ("lag", "a.yml", 5)
+        );
         assert_eq!(group.interval, Some(Duration::from_secs(30)));
         assert_eq!(group.query_offset, Duration::from_secs(60));
         let [record, alert] = &group.rules[..] else {
@@ -342,7 +347,10 @@ groups:
         assert_eq!(record.labels["severity"], "info");
         assert_eq!((alert.line, &*alert.query), (10, "lag > 300"));
         assert_eq!(alert.labels["severity"], "critical");
-        assert_eq!((&*alert.labels["team"], &*alert.labels["level"]), ("db", "1"));
+        assert_eq!(
+            (&*alert.labels["team"], &*alert.labels["level"]),
+            ("db", "1")
+        );
         let Kind::Alerting(alerting) = &alert.kind else {
             panic!("{alert:?}");
         };
@@ -352,7 +360,13 @@ groups:
 
     #[test]
     fn a_file_without_groups_has_no_rules() {
-        for text in ["", "# nothing\n", "groups:\n", "groups: []\n", "groups: [{name: a}]\n"] {
+        for text in [
+            "",
+            "# nothing\n",
+            "groups:\n",
+            "groups: []\n",
+            "groups: [{name: a}]\n",
+        ] {
             let groups = check("a.yml", text).unwrap();
             assert!(groups.iter().all(|group| group.rules.is_empty()), "{text}");
         }
@@ -383,7 +397,10 @@ groups:
             let told = problems(text);
             assert_eq!(told.len(), 1, "{told:?}");
             let at = told[0].split(':').next().unwrap();
-            assert!(at == line || at.parse::<u64>().unwrap() >= 1, "{text:?}: {told:?}");
+            assert!(
+                at == line || at.parse::<u64>().unwrap() >= 1,
+                "{text:?}: {told:?}"
+            );
         }
     }
 

@@ -87,7 +87,9 @@ impl Group {
     pub fn new(spec: Arc<Spec>, every: Duration) -> Self {
         let mut numbers: BTreeMap<u64, usize> = BTreeMap::new();
         let members = spec.rules.iter().map(|rule| {
-            let ordinal = numbers.entry(record::rule_number(&spec, rule, 0)).or_default();
+            let ordinal = numbers
+                .entry(record::rule_number(&spec, rule, 0))
+                .or_default();
             *ordinal += 1;
             Member::new(record::rule_number(&spec, rule, *ordinal - 1))
         });
@@ -122,7 +124,10 @@ impl Group {
         self.last_evaluation = from.last_evaluation;
         self.evaluation_time = from.evaluation_time;
         for member in &mut self.members {
-            let same = from.members.iter().position(|it| it.number == member.number);
+            let same = from
+                .members
+                .iter()
+                .position(|it| it.number == member.number);
             if let Some(at) = same {
                 *member = from.members.swap_remove(at);
             }
@@ -148,7 +153,9 @@ impl Group {
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    evaluation.failures.push((rule.name.clone(), reason.clone()));
+                    evaluation
+                        .failures
+                        .push((rule.name.clone(), reason.clone()));
                     Health::Failed(reason)
                 }
             };
@@ -315,7 +322,10 @@ fn within_limit(alerts: &mut Alerts, limit: usize, at: Timestamp) -> Option<Erro
     if limit == 0 || found <= limit {
         return None;
     }
-    for alert in alerts.values_mut().filter(|alert| alert.state == State::Firing) {
+    for alert in alerts
+        .values_mut()
+        .filter(|alert| alert.state == State::Firing)
+    {
         alert.resolve(at);
     }
     alerts.retain(|_, alert| alert.is_kept(at));

@@ -104,12 +104,7 @@ pub(super) fn key(rule: u64, labels: &Labels) -> Key {
 }
 
 /// What is to be written so that the store has `after` where it had `before`.
-pub(super) fn changes(
-    rule: u64,
-    before: &Alerts,
-    after: &Alerts,
-    at: Timestamp,
-) -> Vec<Mutation> {
+pub(super) fn changes(rule: u64, before: &Alerts, after: &Alerts, at: Timestamp) -> Vec<Mutation> {
     let gone = before.keys().filter(|labels| !after.contains_key(*labels));
     let mut mutations: Vec<_> = gone.map(|labels| remove(key(rule, labels))).collect();
     for (labels, alert) in after {
@@ -158,7 +153,10 @@ pub(super) fn load(snapshot: &Snapshot) -> Result<Vec<Kept>, store::Error> {
         if after.is_none() {
             return Ok(kept);
         }
-        kept.extend(page.into_iter().filter_map(|(key, stored)| read(key, stored)));
+        kept.extend(
+            page.into_iter()
+                .filter_map(|(key, stored)| read(key, stored)),
+        );
     }
 }
 

@@ -78,7 +78,11 @@ impl Rules {
     }
 
     fn publish(&self, group: &Group) {
-        let mut groups = self.0.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self
+            .0
+            .groups
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let of_this = groups
             .iter_mut()
             .find(|other| other.spec.file == group.spec.file && other.spec.name == group.spec.name);
@@ -88,7 +92,11 @@ impl Rules {
     }
 
     fn publish_all(&self, all: &[Group]) {
-        let mut groups = self.0.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self
+            .0
+            .groups
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *groups = all.iter().cloned().map(Arc::new).collect();
     }
 
@@ -121,13 +129,15 @@ impl Rules {
 
     fn report_health(&self, health: &Health) {
         let failing = self.groups().into_iter().find_map(|group| {
-            let failing = group.rules().find_map(|(rule, member)| match &member.health {
-                RuleHealth::Failed(reason) => Some(format!(
-                    "rule {:?} of {} is not evaluated: {reason}",
-                    rule.name, group.spec.file
-                )),
-                RuleHealth::Unknown | RuleHealth::Ok => None,
-            });
+            let failing = group
+                .rules()
+                .find_map(|(rule, member)| match &member.health {
+                    RuleHealth::Failed(reason) => Some(format!(
+                        "rule {:?} of {} is not evaluated: {reason}",
+                        rule.name, group.spec.file
+                    )),
+                    RuleHealth::Unknown | RuleHealth::Ok => None,
+                });
             failing
         });
         let refused = lock(&self.0.refused).clone();
@@ -154,7 +164,9 @@ fn generator_url(external_url: &str, query: &str) -> String {
 
 /// Evaluates the rules of a set, and of those that its files change to, until shutdown begins.
 pub async fn run(rules: Rules, set: Set, parts: Parts, shutdown: Shutdown) {
-    parts.health.set(PART, PartState::Starting, "reading the state of alerts");
+    parts
+        .health
+        .set(PART, PartState::Starting, "reading the state of alerts");
     let own = OwnMetrics::new(&parts.metrics);
     let mut service = Service {
         rules,
@@ -225,7 +237,8 @@ impl Service {
             group.restore(&mut by_rule, now);
         }
         let left = by_rule.into_values().flatten();
-        self.depart(left.map(|kept| (kept.key, kept.alert)), Vec::new()).await;
+        self.depart(left.map(|kept| (kept.key, kept.alert)), Vec::new())
+            .await;
         self.start(groups);
         true
     }
@@ -351,16 +364,15 @@ impl Service {
         let alerts: Vec<_> = alerts.collect();
         self.depart(alerts.into_iter(), series).await;
         let rules: usize = groups.iter().map(|group| group.members.len()).sum();
-        tracing::info!("rule files were read: {rules} rules in {} groups", groups.len());
+        tracing::info!(
+            "rule files were read: {rules} rules in {} groups",
+            groups.len()
+        );
         self.start(groups);
     }
 
     /// Alerts whose rules are gone are over; the series that told of them, or that were recorded, end.
-    async fn depart(
-        &mut self,
-        alerts: impl Iterator<Item = (Key, Active)>,
-        series: Vec<Labels>,
-    ) {
+    async fn depart(&mut self, alerts: impl Iterator<Item = (Key, Active)>, series: Vec<Labels>) {
         let now = self.parts.clock.now();
         let mut batch = Batch::default();
         for labels in series {
@@ -467,7 +479,10 @@ impl GroupTask {
             let missed = (slot - last).div_euclid(self.interval_ms()) - 1;
             if missed > 0 {
                 let missed = missed.unsigned_abs();
-                self.own.missed.with_label_values(&[&self.name]).inc_by(missed);
+                self.own
+                    .missed
+                    .with_label_values(&[&self.name])
+                    .inc_by(missed);
             }
             last = slot;
             if !self.evaluate(Timestamp::from_ms(slot)).await {
@@ -508,7 +523,9 @@ impl GroupTask {
         };
         let mut work = tokio::task::spawn_blocking(move || {
             // A clock that steps back must not make two samples of one time.
-            let at = group.evaluated_at.map_or(slot, |last| slot.max(last.offset_ms(1)));
+            let at = group
+                .evaluated_at
+                .map_or(slot, |last| slot.max(last.offset_ms(1)));
             let evaluation = parts.evaluate(&mut group, at, &options);
             (group, evaluation)
         });
@@ -529,9 +546,18 @@ impl GroupTask {
             }
         };
         let name = &[self.name.as_str()];
-        self.own.evaluations.with_label_values(name).inc_by(evaluation.rules as u64);
-        self.own.failures.with_label_values(name).inc_by(evaluation.failures.len() as u64);
-        self.own.seconds.with_label_values(name).set(group.evaluation_time.as_secs_f64());
+        self.own
+            .evaluations
+            .with_label_values(name)
+            .inc_by(evaluation.rules as u64);
+        self.own
+            .failures
+            .with_label_values(name)
+            .inc_by(evaluation.failures.len() as u64);
+        self.own
+            .seconds
+            .with_label_values(name)
+            .set(group.evaluation_time.as_secs_f64());
         self.rules.publish(&group);
         self.rules.report_health(&self.parts.health);
         post(&self.rules, &self.parts);

@@ -211,7 +211,9 @@ mod tests {
                 ..Config::default()
             };
             let error = Set::load(&config, dir.path(), Told::ByAnomalies).unwrap_err();
-            error.to_string().replace(&*dir.path().to_string_lossy(), "DIR")
+            error
+                .to_string()
+                .replace(&*dir.path().to_string_lossy(), "DIR")
         };
         assert_eq!(load("none.yml"), "rule file DIR/none.yml cannot be read");
         let text = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up >\n    for: 5\n";

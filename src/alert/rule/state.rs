@@ -225,7 +225,10 @@ mod tests {
     #[test]
     fn what_is_over_is_kept_for_a_quarter_of_an_hour() {
         let minutes = format!("x{}", ".".repeat(17));
-        assert_eq!(timeline(&terms(0, 0), &minutes), format!("F{}-", "r".repeat(16)));
+        assert_eq!(
+            timeline(&terms(0, 0), &minutes),
+            format!("F{}-", "r".repeat(16))
+        );
         assert_eq!(timeline(&terms(60, 0), "xx.xx"), "pFrpF");
     }
 

@@ -7,7 +7,7 @@ use super::record;
 use super::*;
 use crate::alert::{Posted, inbox};
 use crate::model::{
-    Batch, Clock as _, Labels, ManualClock, METRIC_NAME, STALE_NAN, Sample, TimeRange, Timestamp,
+    Batch, Clock as _, Labels, METRIC_NAME, ManualClock, STALE_NAN, Sample, TimeRange, Timestamp,
 };
 use crate::promql::{Engine, Limits, QueryOptions};
 use crate::shutdown::Shutdown;
@@ -41,7 +41,10 @@ impl Bench {
     fn write(&self, samples: &[(&str, &[(&str, &str)], f64)]) {
         let mut batch = Batch::default();
         for (metric, labels, value) in samples {
-            batch.push(Labels::of(metric, labels), Sample::new(self.clock.now(), *value));
+            batch.push(
+                Labels::of(metric, labels),
+                Sample::new(self.clock.now(), *value),
+            );
         }
         self.store.writer().write_blocking(batch).unwrap();
     }
@@ -124,9 +127,8 @@ fn a_rule_sees_what_those_before_it_have_written() {
 #[test]
 fn series_that_leave_get_a_stale_marker() {
     let bench = Bench::new();
-    let mut group = group(
-        "  - {record: copy, expr: lag}\n  - {alert: Lag, expr: lag > 5, for: 1m}\n",
-    );
+    let mut group =
+        group("  - {record: copy, expr: lag}\n  - {alert: Lag, expr: lag > 5, for: 1m}\n");
     bench.write(&[("lag", &[("t", "a")], 9.0)]);
     bench.evaluate(&mut group);
     assert_eq!(
@@ -175,7 +177,10 @@ fn what_cannot_become_series_or_alerts_is_an_error_and_changes_nothing() {
     );
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(matches!(group.members[2].health, Health::Failed(_)));
-    assert_eq!(bench.values("{__name__=~\"r|ALERTS\"}"), Vec::<String>::new());
+    assert_eq!(
+        bench.values("{__name__=~\"r|ALERTS\"}"),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -190,9 +195,16 @@ fn a_limit_ends_the_alerts_that_fired() {
     bench.write(&[("lag", &[("t", "a")], 9.0), ("lag", &[("t", "b")], 9.0)]);
     assert_eq!(
         bench.evaluate(&mut group).failures,
-        [("A".to_owned(), "exceeded limit of 1 with 2 alerts".to_owned())]
+        [(
+            "A".to_owned(),
+            "exceeded limit of 1 with 2 alerts".to_owned()
+        )]
     );
-    let states: Vec<_> = group.members[0].alerts.values().map(|alert| alert.state).collect();
+    let states: Vec<_> = group.members[0]
+        .alerts
+        .values()
+        .map(|alert| alert.state)
+        .collect();
     assert_eq!(states, [State::Resolved]);
 }
 
@@ -205,7 +217,11 @@ fn the_time_of_pending_goes_on_after_a_restart() {
     let evaluate = |group: &mut Group| {
         bench.write(&[("lag", &[], 9.0)]);
         bench.evaluate(group);
-        group.members[0].alerts.values().next().map(|alert| alert.state)
+        group.members[0]
+            .alerts
+            .values()
+            .next()
+            .map(|alert| alert.state)
     };
     assert_eq!(evaluate(&mut group), Some(State::Pending));
     bench.minute();
@@ -222,13 +238,23 @@ fn the_time_of_pending_goes_on_after_a_restart() {
     // What fires comes back firing, and since when.
     let mut group = bench.restored(&spec);
     let alert = group.members[0].alerts.values().next().unwrap();
-    assert_eq!((alert.state, alert.fired_at), (State::Firing, Some(fired_at)));
+    assert_eq!(
+        (alert.state, alert.fired_at),
+        (State::Firing, Some(fired_at))
+    );
     bench.write(&[("lag", &[], 1.0)]);
     bench.evaluate(&mut group);
-    assert_eq!(bench.values("ALERTS"), Vec::<String>::new(), "ended by a stale marker");
+    assert_eq!(
+        bench.values("ALERTS"),
+        Vec::<String>::new(),
+        "ended by a stale marker"
+    );
     let group = bench.restored(&spec);
     let alert = group.members[0].alerts.values().next().unwrap();
-    assert_eq!((alert.state, alert.resolved_at), (State::Resolved, Some(bench.clock.now())));
+    assert_eq!(
+        (alert.state, alert.resolved_at),
+        (State::Resolved, Some(bench.clock.now()))
+    );
 }
 
 #[test]
@@ -244,7 +270,11 @@ fn the_time_of_an_outage_does_not_count_as_pending() {
     // Ten minutes more than the interval went by.
     assert_eq!(alert.active_at, START.after(Duration::from_secs(600)));
     bench.clock.advance(Duration::from_secs(3_600));
-    assert_eq!(bench.restored(&spec).members[0].alerts.len(), 0, "nobody knows");
+    assert_eq!(
+        bench.restored(&spec).members[0].alerts.len(),
+        0,
+        "nobody knows"
+    );
 }
 
 /// The loop over rule files of a folder.
@@ -322,14 +352,19 @@ async fn a_bad_file_changes_nothing_and_the_part_says_why() {
     let mut running = Running::start(good);
     running.pass(1).await;
     assert_eq!(running.names(), ["A"]);
-    let bad = "groups:\n- name: g\n  rules:\n  - {alert: B, expr: up}\n  - {alert: C, expr: up ==}\n";
+    let bad =
+        "groups:\n- name: g\n  rules:\n  - {alert: B, expr: up}\n  - {alert: C, expr: up ==}\n";
     std::fs::write(running.dir.path().join("a.yml"), bad).unwrap();
     running.pass(60).await;
     assert_eq!(running.names(), ["A"], "refused whole");
     let part = running.health.parts()["rules"].clone();
     assert_eq!(part.state, PartState::Degraded);
     assert!(part.message.contains("a.yml:5: expr: "), "{}", part.message);
-    std::fs::write(running.dir.path().join("a.yml"), good.replace("A", "Better")).unwrap();
+    std::fs::write(
+        running.dir.path().join("a.yml"),
+        good.replace("A", "Better"),
+    )
+    .unwrap();
     running.pass(60).await;
     assert_eq!(running.names(), ["Better"]);
     assert_eq!(running.health.parts()["rules"].state, PartState::Ok);
@@ -339,7 +374,9 @@ async fn a_bad_file_changes_nothing_and_the_part_says_why() {
 #[tokio::test(start_paused = true)]
 async fn alerts_are_said_again_and_end_with_their_rule() {
     let rules = |first: &str| {
-        format!("groups: [{{name: g, rules: [{{alert: {first}, expr: vector(1)}}, {{alert: Stays, expr: vector(2)}}]}}]\n")
+        format!(
+            "groups: [{{name: g, rules: [{{alert: {first}, expr: vector(1)}}, {{alert: Stays, expr: vector(2)}}]}}]\n"
+        )
     };
     let mut running = Running::start(&rules("Goes"));
     let posted = running.pass(61).await;
@@ -349,7 +386,10 @@ async fn alerts_are_said_again_and_end_with_their_rule() {
             .map(|alert| (alert.name().to_owned(), alert.ends_at.is_some()))
             .collect()
     };
-    assert_eq!(told(&posted), [("Goes".into(), false), ("Stays".into(), false)]);
+    assert_eq!(
+        told(&posted),
+        [("Goes".into(), false), ("Stays".into(), false)]
+    );
     assert_eq!(
         posted[0].generator_url,
         "https://cutover.example/api/v1/query?query=vector%281%29"
@@ -359,12 +399,22 @@ async fn alerts_are_said_again_and_end_with_their_rule() {
     let posted = running.pass(120).await;
     assert_eq!(
         told(&posted),
-        [("Comes".into(), false), ("Goes".into(), true), ("Stays".into(), false)]
+        [
+            ("Comes".into(), false),
+            ("Goes".into(), true),
+            ("Stays".into(), false)
+        ]
     );
     assert_eq!(posted[2].starts_at, starts_at, "its state was handed on");
-    assert_eq!(running.bench.values("ALERTS{alertname=\"Goes\"}"), Vec::<String>::new());
+    assert_eq!(
+        running.bench.values("ALERTS{alertname=\"Goes\"}"),
+        Vec::<String>::new()
+    );
     let posted = running.pass(16 * 60).await;
-    assert_eq!(told(&posted), [("Comes".into(), false), ("Stays".into(), false)]);
+    assert_eq!(
+        told(&posted),
+        [("Comes".into(), false), ("Stays".into(), false)]
+    );
     running.shutdown.begin();
 }
 
@@ -382,7 +432,10 @@ fn a_store_without_alerts_has_no_records_of_them() {
     let snapshot = bench.store.reader().snapshot().unwrap();
     assert!(record::load(&snapshot).unwrap().is_empty());
     let series = snapshot
-        .series(&[crate::model::Matcher::equal(METRIC_NAME, "ALERTS")], TimeRange::ALL)
+        .series(
+            &[crate::model::Matcher::equal(METRIC_NAME, "ALERTS")],
+            TimeRange::ALL,
+        )
         .unwrap();
     assert_eq!(series.len(), 1);
 }

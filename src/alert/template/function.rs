@@ -46,37 +46,118 @@ const fn arity(least: usize, most: usize, words: &'static str) -> Arity {
 }
 
 const FUNCTIONS: [(&str, Function, Arity); 22] = [
-    ("and", Function::And, arity(1, usize::MAX, "at least 1 argument")),
-    ("or", Function::Or, arity(1, usize::MAX, "at least 1 argument")),
+    (
+        "and",
+        Function::And,
+        arity(1, usize::MAX, "at least 1 argument"),
+    ),
+    (
+        "or",
+        Function::Or,
+        arity(1, usize::MAX, "at least 1 argument"),
+    ),
     ("not", Function::Not, arity(1, 1, "1 argument")),
-    ("eq", Function::Eq, arity(2, usize::MAX, "at least 2 arguments")),
+    (
+        "eq",
+        Function::Eq,
+        arity(2, usize::MAX, "at least 2 arguments"),
+    ),
     ("ne", Function::Ne, arity(2, 2, "2 arguments")),
     ("lt", Function::Lt, arity(2, 2, "2 arguments")),
     ("le", Function::Le, arity(2, 2, "2 arguments")),
     ("gt", Function::Gt, arity(2, 2, "2 arguments")),
     ("ge", Function::Ge, arity(2, 2, "2 arguments")),
-    ("index", Function::Index, arity(2, 2, "labels and the name of one")),
-    ("printf", Function::Printf, arity(1, usize::MAX, "a format and values")),
+    (
+        "index",
+        Function::Index,
+        arity(2, 2, "labels and the name of one"),
+    ),
+    (
+        "printf",
+        Function::Printf,
+        arity(1, usize::MAX, "a format and values"),
+    ),
     ("humanize", Function::Humanize, arity(1, 1, "1 argument")),
-    ("humanize1024", Function::Humanize1024, arity(1, 1, "1 argument")),
-    ("humanizeDuration", Function::HumanizeDuration, arity(1, 1, "1 argument")),
-    ("humanizePercentage", Function::HumanizePercentage, arity(1, 1, "1 argument")),
-    ("humanizeTimestamp", Function::HumanizeTimestamp, arity(1, 1, "1 argument")),
+    (
+        "humanize1024",
+        Function::Humanize1024,
+        arity(1, 1, "1 argument"),
+    ),
+    (
+        "humanizeDuration",
+        Function::HumanizeDuration,
+        arity(1, 1, "1 argument"),
+    ),
+    (
+        "humanizePercentage",
+        Function::HumanizePercentage,
+        arity(1, 1, "1 argument"),
+    ),
+    (
+        "humanizeTimestamp",
+        Function::HumanizeTimestamp,
+        arity(1, 1, "1 argument"),
+    ),
     ("title", Function::Title, arity(1, 1, "1 argument")),
     ("toUpper", Function::ToUpper, arity(1, 1, "1 argument")),
     ("toLower", Function::ToLower, arity(1, 1, "1 argument")),
-    ("reReplaceAll", Function::ReReplaceAll, arity(3, 3, "a pattern, a replacement and a text")),
-    ("match", Function::Match, arity(2, 2, "a pattern and a text")),
-    ("externalURL", Function::ExternalUrl, arity(0, 0, "no arguments")),
+    (
+        "reReplaceAll",
+        Function::ReReplaceAll,
+        arity(3, 3, "a pattern, a replacement and a text"),
+    ),
+    (
+        "match",
+        Function::Match,
+        arity(2, 2, "a pattern and a text"),
+    ),
+    (
+        "externalURL",
+        Function::ExternalUrl,
+        arity(0, 0, "no arguments"),
+    ),
 ];
 
 /// What Go and Prometheus have beyond that: refused by name.
 const UNSUPPORTED: [&str; 38] = [
-    "range", "with", "template", "define", "block", "break", "continue", "nil", "query", "first",
-    "label", "value", "strvalue", "args", "sortByLabel", "tmpl", "safeHtml", "graphLink",
-    "tableLink", "pathPrefix", "stripPort", "stripDomain", "toTime", "toDuration", "parseDuration",
-    "now", "urlQueryEscape", "print", "println", "html", "js", "urlquery", "len", "slice", "call",
-    "externalLabels", "toJson", "roundDuration",
+    "range",
+    "with",
+    "template",
+    "define",
+    "block",
+    "break",
+    "continue",
+    "nil",
+    "query",
+    "first",
+    "label",
+    "value",
+    "strvalue",
+    "args",
+    "sortByLabel",
+    "tmpl",
+    "safeHtml",
+    "graphLink",
+    "tableLink",
+    "pathPrefix",
+    "stripPort",
+    "stripDomain",
+    "toTime",
+    "toDuration",
+    "parseDuration",
+    "now",
+    "urlQueryEscape",
+    "print",
+    "println",
+    "html",
+    "js",
+    "urlquery",
+    "len",
+    "slice",
+    "call",
+    "externalLabels",
+    "toJson",
+    "roundDuration",
 ];
 
 impl Function {
@@ -138,9 +219,14 @@ impl Function {
                 text(labels.value(text_of(name)?).to_owned())
             }
             (Self::Index, [other, _]) => {
-                return Err(Error::Kinds(format!("index takes labels, not a {}", other.kind())));
+                return Err(Error::Kinds(format!(
+                    "index takes labels, not a {}",
+                    other.kind()
+                )));
             }
-            (Self::Printf, [format, values @ ..]) => text(printf::sprintf(text_of(format)?, values)?),
+            (Self::Printf, [format, values @ ..]) => {
+                text(printf::sprintf(text_of(format)?, values)?)
+            }
             (Self::Humanize, [value]) => text(humanize::number(number_of(value)?)),
             (Self::Humanize1024, [value]) => text(humanize::binary(number_of(value)?)),
             (Self::HumanizeDuration, [value]) => text(humanize::duration(number_of(value)?)),
@@ -181,7 +267,9 @@ fn incomparable(left: &Value<'_>, right: &Value<'_>) -> Error {
         _ => "",
     };
     let (left, right) = (left.kind(), right.kind());
-    Error::Kinds(format!("incompatible types for comparison: {left} and {right}{hint}"))
+    Error::Kinds(format!(
+        "incompatible types for comparison: {left} and {right}{hint}"
+    ))
 }
 
 fn equal(left: &Value<'_>, right: &Value<'_>) -> Result<bool, Error> {
@@ -206,7 +294,10 @@ fn less(left: &Value<'_>, right: &Value<'_>) -> Result<bool, Error> {
 fn text_of<'v>(value: &'v Value<'_>) -> Result<&'v str, Error> {
     match value {
         Value::Text(text) => Ok(text),
-        other => Err(Error::Kinds(format!("expected a string, found a {}", other.kind()))),
+        other => Err(Error::Kinds(format!(
+            "expected a string, found a {}",
+            other.kind()
+        ))),
     }
 }
 
@@ -215,12 +306,13 @@ fn number_of(value: &Value<'_>) -> Result<f64, Error> {
     match value {
         Value::Float(value) => Ok(*value),
         Value::Int(value) => Ok(*value as f64),
-        Value::Text(text) => text
-            .parse()
-            .map_err(|_error: std::num::ParseFloatError| {
-                Error::Values(format!("{text:?} is not a number"))
-            }),
-        other => Err(Error::Kinds(format!("expected a number, found a {}", other.kind()))),
+        Value::Text(text) => text.parse().map_err(|_error: std::num::ParseFloatError| {
+            Error::Values(format!("{text:?} is not a number"))
+        }),
+        other => Err(Error::Kinds(format!(
+            "expected a number, found a {}",
+            other.kind()
+        ))),
     }
 }
 

@@ -173,8 +173,8 @@ fn word(rest: &str) -> (&str, &str) {
 fn number(rest: &str) -> Result<(TokenKind, &str), Error> {
     let mut previous = ' ';
     let end = rest.find(|it: char| {
-        let is_sign =
-            matches!(it, '+' | '-') && (previous == ' ' || matches!(previous, 'e' | 'E' | 'p' | 'P'));
+        let is_sign = matches!(it, '+' | '-')
+            && (previous == ' ' || matches!(previous, 'e' | 'E' | 'p' | 'P'));
         previous = it;
         !(is_sign || it == '.' || is_word(it))
     });

@@ -146,7 +146,10 @@ impl Spec {
             _ => return None,
         };
         let digits = match self.precision {
-            Some(precision) => format!("{digits:0>precision$}", precision = precision.min(WIDTH_USED_MAX)),
+            Some(precision) => format!(
+                "{digits:0>precision$}",
+                precision = precision.min(WIDTH_USED_MAX)
+            ),
             None => digits,
         };
         let zeros = self.zero && self.precision.is_none();

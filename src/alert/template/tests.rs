@@ -73,19 +73,27 @@ fn spaces_are_trimmed_and_comments_left_out() {
 
 #[test]
 fn literals_are_those_of_go() {
-    assert_eq!(
-        expand(r#"{{ "a\"\tb\u00e9\x41\101" }}"#),
-        "a\"\tb\u{e9}AA"
-    );
+    assert_eq!(expand(r#"{{ "a\"\tb\u00e9\x41\101" }}"#), "a\"\tb\u{e9}AA");
     assert_eq!(expand("{{ `a\\n` }}"), "a\\n");
-    assert_eq!(expand("{{ 0x1F }} {{ 0b101 }} {{ 017 }} {{ 1_000 }} {{ 'a' }}"), "31 5 15 1000 97");
-    assert_eq!(expand("{{ 1e3 }} {{ .5 }} {{ -2.50 }} {{ true }}"), "1000 0.5 -2.5 true");
+    assert_eq!(
+        expand("{{ 0x1F }} {{ 0b101 }} {{ 017 }} {{ 1_000 }} {{ 'a' }}"),
+        "31 5 15 1000 97"
+    );
+    assert_eq!(
+        expand("{{ 1e3 }} {{ .5 }} {{ -2.50 }} {{ true }}"),
+        "1000 0.5 -2.5 true"
+    );
 }
 
 #[test]
 fn conditions_choose() {
     let text = "{{ if gt $value 10.0 }}high{{ else if lt $value 1.0 }}low{{ else }}mid{{ end }}";
-    for (value, word) in [(12.5, "high"), (0.5, "low"), (5.0, "mid"), (f64::NAN, "high")] {
+    for (value, word) in [
+        (12.5, "high"),
+        (0.5, "low"),
+        (5.0, "mid"),
+        (f64::NAN, "high"),
+    ] {
         assert_eq!(expand_with(text, value).unwrap(), word, "{value}");
     }
     assert_eq!(
@@ -93,8 +101,14 @@ fn conditions_choose() {
         "yes"
     );
     assert_eq!(expand("{{ or $labels.absent \"none\" }}"), "none");
-    assert_eq!(expand("{{ eq $labels.job \"a\" \"node \\\"x\\\"\" }}"), "true");
-    assert_eq!(expand("{{ ne 1 2 }}{{ le 2 2 }}{{ ge 1 2 }}"), "truetruefalse");
+    assert_eq!(
+        expand("{{ eq $labels.job \"a\" \"node \\\"x\\\"\" }}"),
+        "true"
+    );
+    assert_eq!(
+        expand("{{ ne 1 2 }}{{ le 2 2 }}{{ ge 1 2 }}"),
+        "truetruefalse"
+    );
     assert_eq!(
         expand("{{ if eq $value 1.0 }}{{ if true }}a{{ end }}{{ else }}b{{ end }}"),
         "b"
@@ -104,14 +118,22 @@ fn conditions_choose() {
 #[test]
 fn pipes_give_the_last_argument() {
     assert_eq!(expand("{{ $value | humanize }}"), "12.5");
-    assert_eq!(expand("{{ $value | printf \"%.1f of %s\" 3.25 | toUpper }}"), "3.2 OF %!S(FLOAT64=12.5)");
-    assert_eq!(expand("{{ printf \"%s\" ($labels.instance | reReplaceAll \":.*\" \"\") }}"), "db-1");
+    assert_eq!(
+        expand("{{ $value | printf \"%.1f of %s\" 3.25 | toUpper }}"),
+        "3.2 OF %!S(FLOAT64=12.5)"
+    );
+    assert_eq!(
+        expand("{{ printf \"%s\" ($labels.instance | reReplaceAll \":.*\" \"\") }}"),
+        "db-1"
+    );
     assert_eq!(
         expand("{{ reReplaceAll \"(.*):(.*)\" \"${2}-$1\" $labels.instance }}"),
         "9100-db-1"
     );
     assert_eq!(
-        expand("{{ match \"^db\" $labels.instance }} {{ \"some words\" | title }} {{ toLower \"A\" }}"),
+        expand(
+            "{{ match \"^db\" $labels.instance }} {{ \"some words\" | title }} {{ toLower \"A\" }}"
+        ),
         "true Some Words a"
     );
 }
@@ -120,15 +142,30 @@ fn pipes_give_the_last_argument() {
 fn printf_follows_go() {
     for (args, text) in [
         (r#""%d%%" 5"#, "5%"),
-        (r#""%5d|%-5d|%05d|%+d" 42 42 42 42"#, "   42|42   |00042|+42"),
+        (
+            r#""%5d|%-5d|%05d|%+d" 42 42 42 42"#,
+            "   42|42   |00042|+42",
+        ),
         (r#""%x %X %o %b %c" 255 255 8 5 'a'"#, "ff FF 10 101 a"),
         (r#""%.3d" 7"#, "007"),
-        (r#""%f %.2f %8.3f %e %g" 12.5 12.345 12.5 12.5 1e-7"#, "12.500000 12.35   12.500 1.250000e+01 1e-07"),
+        (
+            r#""%f %.2f %8.3f %e %g" 12.5 12.345 12.5 12.5 1e-7"#,
+            "12.500000 12.35   12.500 1.250000e+01 1e-07",
+        ),
         (r#""%E %G" 12.5 1e21"#, "1.250000E+01 1E+21"),
-        (r#""%+.1f % .1f %07.2f" 1.25 1.25 -1.25"#, "+1.2  1.2 -001.25"),
-        (r#""%.3g %.10g %.0g" 1234567.0 1234567.0 0.25"#, "1.23e+06 1234567 0.2"),
+        (
+            r#""%+.1f % .1f %07.2f" 1.25 1.25 -1.25"#,
+            "+1.2  1.2 -001.25",
+        ),
+        (
+            r#""%.3g %.10g %.0g" 1234567.0 1234567.0 0.25"#,
+            "1.23e+06 1234567 0.2",
+        ),
         (r#""%x %.1x" 12.5 12.5"#, "0x1.9p+03 0x1.9p+03"),
-        (r#""%s|%6s|%-6s|%.2s" "abc" "abc" "abc" "abc""#, "abc|   abc|abc   |ab"),
+        (
+            r#""%s|%6s|%-6s|%.2s" "abc" "abc" "abc" "abc""#,
+            "abc|   abc|abc   |ab",
+        ),
         (r#""%q %x" "a\"b" "az""#, r#""a\"b" 617a"#),
         (r#""%t %v" true false"#, "true false"),
         (r#""%d" 12.5"#, "%!d(float64=12.5)"),
@@ -168,13 +205,24 @@ fn numbers_are_made_readable_as_prometheus_does() {
         ("humanizePercentage", 0.123_456, "12.35%"),
         ("humanizePercentage", -1.0, "-100%"),
         ("humanizeTimestamp", 0.0, "1970-01-01 00:00:00 +0000 UTC"),
-        ("humanizeTimestamp", 1_435_065_584.128, "2015-06-23 13:19:44.128 +0000 UTC"),
+        (
+            "humanizeTimestamp",
+            1_435_065_584.128,
+            "2015-06-23 13:19:44.128 +0000 UTC",
+        ),
         ("humanizeTimestamp", f64::NEG_INFINITY, "-Inf"),
     ] {
         let template = format!("{{{{ {function} $value }}}}");
-        assert_eq!(expand_with(&template, value).unwrap(), text, "{function} {value}");
+        assert_eq!(
+            expand_with(&template, value).unwrap(),
+            text,
+            "{function} {value}"
+        );
     }
-    assert_eq!(expand("{{ humanize \"1234\" }} {{ humanize 5 }}"), "1.234k 5");
+    assert_eq!(
+        expand("{{ humanize \"1234\" }} {{ humanize 5 }}"),
+        "1.234k 5"
+    );
 }
 
 #[test]
@@ -203,13 +251,22 @@ fn a_wrong_template_is_refused_with_its_reason() {
         ("{{ end }}", "unexpected {{end}}"),
         ("{{ else }}", "unexpected {{else}}"),
         ("{{ }}", "an action is empty"),
-        ("{{ humanise $value }}", "function \"humanise\" is not defined"),
+        (
+            "{{ humanise $value }}",
+            "function \"humanise\" is not defined",
+        ),
         ("{{ $vale }}", "variable \"$vale\" is not defined"),
         ("{{ .Lables.a }}", "there is no .Lables of an alert"),
         ("{{ humanize }}", "humanize takes 1 argument, got 0"),
-        ("{{ $value | humanize 1 }}", "humanize takes 1 argument, got 2"),
+        (
+            "{{ $value | humanize 1 }}",
+            "humanize takes 1 argument, got 2",
+        ),
         ("{{ $value | 5 }}", "what follows a pipe is not a function"),
-        ("{{ $value 5 }}", "a value that is not a function has arguments"),
+        (
+            "{{ $value 5 }}",
+            "a value that is not a function has arguments",
+        ),
         ("{{ \"a }}", "a text in quotes does not end"),
         ("{{ (1 }}", "a \"(\" has no \")\""),
         ("{{ 1) }}", "unexpected \")\""),
@@ -245,8 +302,14 @@ fn a_failure_stands_where_the_text_would() {
 fn limits_hold() {
     let deep = format!("{{{{ {}1{} }}}}", "(".repeat(1_000), ")".repeat(1_000));
     assert_eq!(Template::parse(&deep), Err(Error::TooDeep(64)));
-    assert_eq!(Template::parse(&"{{if 1}}".repeat(1_000)), Err(Error::TooDeep(64)));
-    assert_eq!(Template::parse(&" ".repeat(65 << 10)), Err(Error::TooLong(64 << 10)));
+    assert_eq!(
+        Template::parse(&"{{if 1}}".repeat(1_000)),
+        Err(Error::TooDeep(64))
+    );
+    assert_eq!(
+        Template::parse(&" ".repeat(65 << 10)),
+        Err(Error::TooLong(64 << 10))
+    );
     let wide = Template::parse("{{ printf \"%65000d%65000d\" 1 1 }}").unwrap();
     let labels = Labels::empty();
     let data = Data {

@@ -14,8 +14,8 @@ use crate::alert::Pairs;
 use crate::alert::rule::{Ground, Group, Kind, Set, State, vector};
 use crate::detect::anomaly::{ANOMALIES, Anomaly};
 use crate::model::{
-    Batch, Clock as _, Column, Labels, ManualClock, METRIC_NAME, Matcher, Sample, SeriesSamples,
-    TimeRange, Timestamp,
+    Batch, Column, Labels, METRIC_NAME, ManualClock, Matcher, Sample, SeriesSamples, TimeRange,
+    Timestamp,
 };
 use crate::promql::{self, Engine, Limits, QueryOptions};
 use crate::store::{Options, Snapshot, Store};
@@ -127,7 +127,9 @@ fn copy_history(
             written.insert(&rule.name);
         }
         let of_rule = rule.reach.map(|reach| reach + group.spec.query_offset);
-        reach = reach.zip(of_rule).map(|(known, of_rule)| known.max(of_rule));
+        reach = reach
+            .zip(of_rule)
+            .map(|(known, of_rule)| known.max(of_rule));
     }
     let start = reach.map_or(Timestamp::MIN, |reach| {
         range.start().before(reach + limits.lookback)
@@ -146,7 +148,9 @@ fn copy_history(
                 continue;
             }
             let own = written.contains(column.labels.value(METRIC_NAME));
-            batch.samples.push(series(&column, own.then_some(range.start())));
+            batch
+                .samples
+                .push(series(&column, own.then_some(range.start())));
             if batch.sample_count() >= BATCH_SAMPLES {
                 copy.writer().write_blocking(std::mem::take(&mut batch))?;
             }
@@ -203,8 +207,10 @@ impl Replay<'_> {
         progress: &mut impl FnMut(Timestamp, usize),
     ) {
         self.replayed.rules = groups.iter().map(|group| group.members.len()).sum();
-        let mut due: Vec<(Timestamp, Group)> =
-            groups.into_iter().map(|group| (range.start(), group)).collect();
+        let mut due: Vec<(Timestamp, Group)> = groups
+            .into_iter()
+            .map(|group| (range.start(), group))
+            .collect();
         loop {
             let next = due.iter().map(|(at, _)| *at).min();
             let Some(at) = next.filter(|at| *at <= range.end()) else {
@@ -222,10 +228,9 @@ impl Replay<'_> {
 
     fn step(&mut self, index: usize, group: &mut Group, at: Timestamp) {
         let options = QueryOptions::default();
-        let query =
-            |query: &str, at: Timestamp| -> Result<_, promql::Error> {
-                vector(self.engine, query, at, &options)
-            };
+        let query = |query: &str, at: Timestamp| -> Result<_, promql::Error> {
+            vector(self.engine, query, at, &options)
+        };
         let writer = self.copy.writer();
         let write = |batch: Batch| writer.write_blocking(batch);
         let ground = Ground {
