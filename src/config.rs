@@ -303,6 +303,15 @@ impl Config {
                 .iter()
                 .map(|watch| format!("watch      {}", watch.name)),
         );
+        lines.extend(
+            self.rules
+                .files
+                .iter()
+                .map(|file| format!("rules      {}", file.display())),
+        );
+        if self.rules.built_in {
+            lines.push("rules      those that are shipped".to_owned());
+        }
         lines.join("\n") + "\n"
     }
 }

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::own_metrics::OwnMetrics;
 use super::record::{self, Kept, Key};
-use super::set::{Origin, Set};
+use super::set::{Origin, Set, Stamp};
 use super::state::{Active, State};
-use super::{Config, Error, Evaluation, Ground, Group, Health as RuleHealth, Member};
+use super::{Config, Error, Evaluation, Ground, Group, Health as RuleHealth, Member, Spec};
 use crate::alert::{Alert, Inbox};
 use crate::model::{Batch, Clock, Labels, STALE_NAN, Sample, Timestamp};
 use crate::promql::{self, QueryOptions, Value, VectorSample};
@@ -168,11 +168,15 @@ pub async fn run(rules: Rules, set: Set, parts: Parts, shutdown: Shutdown) {
         .health
         .set(PART, PartState::Starting, "reading the state of alerts");
     let own = OwnMetrics::new(&parts.metrics);
+    let every = set.origin.config.every;
     let mut service = Service {
         rules,
         parts: Arc::new(parts),
         own,
-        set,
+        origin: set.origin,
+        stamps: set.stamps,
+        specs: set.groups,
+        every,
         running: Vec::new(),
         stop: CancellationToken::new(),
         shutdown,
@@ -197,7 +201,12 @@ struct Service {
     rules: Rules,
     parts: Arc<Parts>,
     own: OwnMetrics,
-    set: Set,
+    /// What is to be in force: where to read it, and the files as they were read last.
+    origin: Origin,
+    stamps: Vec<Stamp>,
+    /// What is in force.
+    specs: Vec<Spec>,
+    every: Duration,
     running: Vec<Arc<AsyncMutex<Group>>>,
     /// Ends the tasks of the groups that run.
     stop: CancellationToken,
@@ -244,10 +253,9 @@ impl Service {
     }
 
     fn new_groups(&self) -> Vec<Group> {
-        let every = self.set.origin.config.every;
-        let specs = self.set.groups.iter();
+        let specs = self.specs.iter();
         specs
-            .map(|spec| Group::new(Arc::new(spec.clone()), every))
+            .map(|spec| Group::new(Arc::new(spec.clone()), self.every))
             .collect()
     }
 
@@ -277,11 +285,10 @@ impl Service {
     async fn look(&mut self) {
         let wanted = lock(&self.rules.0.wanted).take();
         let is_told = wanted.is_some();
-        let origin = Origin {
-            config: wanted.unwrap_or_else(|| self.set.origin.config.clone()),
-            ..self.set.origin.clone()
-        };
-        let known = self.set.stamps.clone();
+        if let Some(config) = wanted {
+            self.origin.config = config;
+        }
+        let (origin, known) = (self.origin.clone(), self.stamps.clone());
         let loading = tokio::task::spawn_blocking(move || {
             let stamps = origin.stamps();
             match stamps {
@@ -300,7 +307,7 @@ impl Service {
             Err(error) => {
                 // A file that stays wrong is told once.
                 if let Some(stamps) = stamps {
-                    self.set.stamps = stamps;
+                    self.stamps = stamps;
                 }
                 self.refuse(&error);
             }
@@ -324,9 +331,10 @@ impl Service {
     async fn replace(&mut self, set: Set) {
         self.own.reloads.with_label_values(&["ok"]).inc();
         *lock(&self.rules.0.refused) = None;
-        let is_same = set.groups == self.set.groups
-            && set.origin.config.every == self.set.origin.config.every;
-        self.set = set;
+        let every = set.origin.config.every;
+        let is_same = set.groups == self.specs && every == self.every;
+        (self.origin, self.stamps) = (set.origin, set.stamps);
+        (self.specs, self.every) = (set.groups, every);
         if is_same {
             self.rules.report_health(&self.parts.health);
             return;
