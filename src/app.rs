@@ -19,9 +19,11 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
 
 pub use demo::{Counts, Play, demo};
 
+use crate::alert::{self, rule};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
@@ -90,6 +92,7 @@ struct Appliance {
     insecure: bool,
     tokens: Tokens,
     identity: Option<Identity>,
+    rules: rule::Rules,
     shutdown: Shutdown,
 }
 
@@ -108,6 +111,7 @@ impl Appliance {
         let tokens = Tokens::new(&server.tokens)?;
         let files = server.tls_files();
         let identity = files.map(|files| Identity::load(&files)).transpose()?;
+        let rule_set = load_rules(&config, source)?;
         let socket = bind(server)?;
         let address = socket.local_addr()?;
         let data = config
@@ -160,6 +164,21 @@ impl Appliance {
             metrics: metrics.clone(),
             health: health.clone(),
         };
+        let rules = rule::Rules::default();
+        let (inbox, posted) = alert::inbox();
+        let rule_parts = rule::Parts {
+            promql: engine.clone(),
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            inbox,
+            external_url: config.alert.external_url.clone(),
+        };
+        let evaluating = rule::run(rules.clone(), rule_set, rule_parts, shutdown.clone());
+        shutdown.spawn("rules", evaluating);
+        shutdown.spawn("alerts", hold(posted, shutdown.clone()));
         let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
         shutdown.spawn("detection", async {
             // The configuration was checked above, and it is the only thing that can be wrong.
@@ -197,6 +216,7 @@ impl Appliance {
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
             targets: Arc::new(move || targets.list().into_iter().map(Into::into).collect()),
+            rules: rules.clone(),
             settings: Arc::new(settings),
         });
         let listener = socket
@@ -222,11 +242,12 @@ impl Appliance {
             insecure,
             tokens,
             identity,
+            rules,
             shutdown,
         })
     }
 
-    /// Reads tokens and certificate again whenever `hangup` says so.
+    /// Reads tokens, certificate and rule files again whenever `hangup` says so.
     fn reload_on(&self, hangup: Arc<Notify>, source: Option<PathBuf>) {
         let reload = reload::Reload {
             source,
@@ -234,6 +255,7 @@ impl Appliance {
             insecure: self.insecure,
             tokens: self.tokens.clone(),
             identity: self.identity.clone(),
+            rules: self.rules.clone(),
             health: self.health.clone(),
         };
         let reloading = reload.run(hangup, self.shutdown.clone());
@@ -272,6 +294,28 @@ impl Appliance {
         self.store.close()?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// The rules of a configuration; where it is read from is where relative paths begin.
+fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Set> {
+    let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
+    let anomalies_tell = config.anomaly.enabled && config.anomaly.notify;
+    let told = if anomalies_tell {
+        rule::Told::ByAnomalies
+    } else {
+        rule::Told::ByRules
+    };
+    Ok(rule::Set::load(&config.rules, dir, told)?)
+}
+
+/// Takes alerts in without telling anybody: the log and the API have them.
+async fn hold(mut posted: Receiver<alert::Posted>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            next = posted.recv() => if next.is_none() { return },
+        }
     }
 }
 

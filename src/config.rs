@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 
+use crate::alert::{channel, dispatch, rule};
 use crate::ingest::{kafka, otlp, scrape};
 use crate::model::unit;
 use crate::net::tls::IdentityFiles;
@@ -33,6 +34,10 @@ pub struct Config {
     pub scrape: Vec<scrape::Config>,
     pub otlp: otlp::Config,
     pub anomaly: detect::Config,
+    pub rules: rule::Config,
+    pub alert: dispatch::Config,
+    #[serde(rename = "channel")]
+    pub channels: Vec<channel::Config>,
     #[serde(rename = "migration")]
     pub migrations: Vec<migration::Config>,
 }
@@ -298,6 +303,15 @@ impl Config {
                 .iter()
                 .map(|watch| format!("watch      {}", watch.name)),
         );
+        lines.extend(
+            self.rules
+                .files
+                .iter()
+                .map(|file| format!("rules      {}", file.display())),
+        );
+        if self.rules.built_in {
+            lines.push("rules      those that are shipped".to_owned());
+        }
         lines.join("\n") + "\n"
     }
 }

@@ -11,7 +11,7 @@
 //!  remote write ─────┼─► ingest ─► store ─► promql ─► http ─► client ─► tui, cli
 //!  migrations API  ──┘    (Batch)  (redb)     │  ▲
 //!                                      ▲      ▼  │
-//!                                      └─── detect (scores, anomalies)
+//!                                      └─── detect (scores, anomalies) ─► alert ─► channels
 //! ```
 //!
 //! # The modules, from the lowest to the highest
@@ -27,6 +27,7 @@
 //! | [`cdc`] | Debezium messages to counts and lags; pure |
 //! | [`ingest`] | the ways in: Kafka with its dead letters, scraping, pushes, OTLP, remote write, text formats |
 //! | [`detect`] | watches, detectors, anomalies |
+//! | [`alert`] | rule files, groups, silences, the durable queue, channels |
 //! | [`migration`] | a migration's life: phases, totals, progress |
 //! | [`http`] | routes and JSON shapes |
 //! | [`client`] | the typed client of our own API |
@@ -52,6 +53,7 @@
 //! a module, mapped to an exit code in `cli` and to a status in `http`. The disk format is described in
 //! [`store`].
 
+pub mod alert;
 pub mod app;
 pub mod cdc;
 pub mod cli;

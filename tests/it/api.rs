@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use cutover::alert::rule::Rules;
 use cutover::http::{ApiState, Limits, Listen, Tokens, router};
 use cutover::ingest::{Ways, otlp};
 use cutover::migration::{Config, Tracker};
@@ -105,6 +106,7 @@ impl Api {
             watches: Arc::new(BTreeMap::new()),
             dead_letters: Arc::new(|_| Ok(vec![])),
             targets: Arc::new(Vec::new),
+            rules: Rules::default(),
             settings: Arc::default(),
             snapshots: None,
         };

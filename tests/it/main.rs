@@ -25,6 +25,8 @@ mod prometheus;
 mod promql;
 mod push;
 mod real;
+mod replay;
+mod rules;
 mod scrape;
 mod screens;
 mod support;

@@ -10,6 +10,7 @@ mod debezium;
 mod differential;
 mod http;
 mod kafka;
+mod rules;
 mod topic;
 mod workload;
 

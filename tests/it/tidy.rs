@@ -13,6 +13,7 @@ const LAYERS: &[&str] = &[
     "cdc",
     "ingest",
     "detect",
+    "alert",
     "migration",
     "http",
     "client",
@@ -38,12 +39,12 @@ const APART: &[(&str, &[&str], &str)] = &[
     ),
     (
         "client",
-        &["store", "promql", "ingest", "detect", "migration"],
+        &["store", "promql", "ingest", "detect", "alert", "migration"],
         "it is a client of the API",
     ),
     (
         "tui",
-        &["store", "promql", "ingest", "detect", "migration"],
+        &["store", "promql", "ingest", "detect", "alert", "migration"],
         "it is a client of the API",
     ),
 ];
