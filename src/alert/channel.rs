@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Notification;
+use super::dispatch::route::Route;
 
 /// One `[[channel]]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ use super::Notification;
 pub struct Config {
     /// How the channel is called in commands, logs and metrics.
     pub name: String,
+    /// Which alerts it is told.
+    #[serde(flatten)]
+    pub route: Route,
 }
 
 /// Ready to send.

@@ -1,5 +1,8 @@
 //! Who is told what, and when: groups, silences, inhibition, the durable queue.
 
+pub mod matchers;
+pub mod route;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
