@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 
 pub use demo::{Counts, Play, demo};
 
+use crate::alert::channel::{self, Channel};
+use crate::alert::dispatch::{self, Outlet};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
@@ -35,7 +37,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, State};
 use crate::telemetry::log;
-use crate::{detect, tui};
+use crate::{alert, detect, tui};
 
 /// A wish that cannot be granted as it was put: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +162,7 @@ impl Appliance {
             metrics: metrics.clone(),
             health: health.clone(),
         };
+        let notifies = config.anomaly.notify;
         let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
         shutdown.spawn("detection", async {
             // The configuration was checked above, and it is the only thing that can be wrong.
@@ -167,6 +170,21 @@ impl Appliance {
                 tracing::error!(%error, "detection does not run");
             }
         });
+        let (inbox, posted) = alert::inbox();
+        let parts = dispatch::run::Parts {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        let outlets = outlets(config.channels);
+        let alerts = dispatch::run::start(config.alert, outlets, posted, parts, &shutdown)?;
+        if notifies {
+            let feed =
+                dispatch::anomaly::run(reader.clone(), inbox, clock.clone(), shutdown.clone());
+            shutdown.spawn("anomaly alerts", feed);
+        }
         let own = own_series::run(
             metrics.clone(),
             reader.clone(),
@@ -183,6 +201,7 @@ impl Appliance {
             reader,
             writer,
             migrations: migrations.clone(),
+            alerts,
             ways,
             metrics,
             health: health.clone(),
@@ -273,6 +292,12 @@ impl Appliance {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The configured channels as the dispatcher sees them.
+fn outlets(configs: Vec<channel::Config>) -> Vec<Outlet> {
+    let outlet = |config: channel::Config| Outlet::channel(config.name, config.route, Channel {});
+    configs.into_iter().map(outlet).collect()
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

@@ -241,6 +241,9 @@ impl Config {
         self.anomaly
             .expressions()
             .map_err(|error| invalid(error.to_string()))?;
+        self.alert
+            .check()
+            .map_err(|error| invalid(error.to_string()))?;
         migration::check(&self.migrations)
             .map_err(|error| invalid(format!("[[migration]]: {error}")))?;
         Ok(self)
