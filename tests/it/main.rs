@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::string_slice, reason = "a test may panic")]
 
+mod alerting;
 mod api;
 mod bad_input;
 mod cdc;
@@ -17,6 +18,7 @@ mod egress;
 mod http;
 mod kafka;
 mod kill;
+mod kill_delivery;
 mod kill_write;
 mod migrations;
 mod operations;

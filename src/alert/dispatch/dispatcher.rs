@@ -24,7 +24,7 @@ use super::inhibit::Inhibitions;
 use super::outbox::{Outbox, Statement};
 use super::record::{self, ALERTS, GROUPS, QUEUE, SILENCES, TOLD};
 use super::route::Route;
-use super::silence::{self, Silence, Silences, Wish};
+use super::silence::{self, Silences, Wish};
 use crate::alert::{Alert, Notification};
 use crate::model::{Mutation, Timestamp};
 use crate::store::{self, Snapshot};
@@ -61,8 +61,7 @@ impl Known {
         let mut alert = self.alert.clone();
         if self.history.flapping_since().is_some() {
             alert.ends_at = None;
-            let text = self.history.text(limits);
-            alert.annotations.insert(FLAPPING.to_owned(), text);
+            alert.annotations.insert(FLAPPING.to_owned(), limits.text());
         }
         alert
     }
@@ -375,7 +374,7 @@ impl Dispatcher {
     pub(super) fn inhibitions(&self) -> Inhibitions<'_> {
         let firing = self.alerts.iter().filter(|(_, known)| known.fires());
         let firing = firing.map(|(fingerprint, known)| (*fingerprint, &known.alert.labels));
-        Inhibitions::of(&self.config.inhibit, firing)
+        Inhibitions::of(&self.config.inhibit, &firing)
     }
 
     /// Has every channel told what it is to hear of a group.
@@ -545,10 +544,6 @@ impl Dispatcher {
 
     pub(super) fn silences(&self) -> &Silences {
         &self.silences
-    }
-
-    pub(super) fn silence(&self, id: &str) -> Option<&Silence> {
-        self.silences.get(id)
     }
 
     pub(super) fn alerts(&self) -> impl Iterator<Item = (u64, &Known)> {

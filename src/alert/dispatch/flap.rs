@@ -28,6 +28,16 @@ impl Limits {
     pub(super) fn steady(self) -> Duration {
         self.window / 2
     }
+
+    /// What is told of an alert that flaps.
+    pub(super) fn text(self) -> String {
+        format!(
+            "changed more than {} times within {}; held firing until it has not changed for {}",
+            self.changes,
+            format_duration(self.window),
+            format_duration(self.steady()),
+        )
+    }
 }
 
 impl History {
@@ -72,16 +82,6 @@ impl History {
     pub(super) fn is_over(&self, now: Timestamp, limits: Limits) -> bool {
         let last = self.changes.last();
         last.is_none_or(|last| now.since(*last) >= limits.window)
-    }
-
-    /// What is told of an alert that flaps.
-    pub(super) fn text(&self, limits: Limits) -> String {
-        format!(
-            "changed more than {} times within {}; held firing until it has not changed for {}",
-            limits.changes,
-            format_duration(limits.window),
-            format_duration(limits.steady()),
-        )
     }
 }
 

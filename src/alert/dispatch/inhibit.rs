@@ -52,7 +52,7 @@ impl<'a> Inhibitions<'a> {
     /// explains another does so whether it is told or not.
     pub(super) fn of(
         rules: &'a [Rule],
-        firing: impl Iterator<Item = (u64, &'a Pairs)> + Clone,
+        firing: &(impl Iterator<Item = (u64, &'a Pairs)> + Clone),
     ) -> Self {
         let indexed = rules.iter().map(|rule| {
             let mut index: HashMap<Vec<&str>, Sources> = HashMap::new();
@@ -103,7 +103,7 @@ mod tests {
     /// For each alert, the position of the one that holds it back.
     fn sources(rules: &[Rule], alerts: &[Pairs]) -> Vec<Option<u64>> {
         let firing = (0..).zip(alerts);
-        let inhibitions = Inhibitions::of(rules, firing);
+        let inhibitions = Inhibitions::of(rules, &firing);
         alerts
             .iter()
             .map(|alert| inhibitions.source(alert))

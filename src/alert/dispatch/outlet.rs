@@ -64,12 +64,12 @@ impl Outlet {
 fn log_alert(alert: &Alert) {
     let (name, severity, summary) = (alert.name(), alert.severity(), summary(alert));
     match (alert.status(), severity) {
-        (Status::Resolved, _) => tracing::info!(alert = name, severity, "resolved: {summary}"),
         (Status::Firing, "critical") => {
-            tracing::error!(alert = name, severity, "firing: {summary}")
+            tracing::error!(alert = name, severity, "firing: {summary}");
         }
         (Status::Firing, "info") => tracing::info!(alert = name, severity, "firing: {summary}"),
         (Status::Firing, _) => tracing::warn!(alert = name, severity, "firing: {summary}"),
+        (Status::Resolved, _) => tracing::info!(alert = name, severity, "resolved: {summary}"),
     }
 }
 
