@@ -4,6 +4,7 @@
 //! the program logs. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 unknown (the server
 //! does not answer), 130 on a second interrupt; a closed pipe is 0.
 
+mod alert;
 mod backup;
 mod check_config;
 mod compact;
@@ -102,6 +103,8 @@ enum Command {
     /// Everything is merged and both files are written anew, which needs room for a second copy. A running
     /// server does the same by itself when enough is dead.
     Compact(compact::Command),
+    /// See whether those who are to be told of alerts would be.
+    Alert(alert::Command),
     /// Make tokens for clients of a server.
     Token(token::Command),
     /// Check a configuration file and say what it sets.
@@ -174,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Compact(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
     };

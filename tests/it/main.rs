@@ -9,6 +9,7 @@
 mod api;
 mod bad_input;
 mod cdc;
+mod channels;
 mod corpus;
 mod dashboard;
 mod demo;
