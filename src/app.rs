@@ -14,6 +14,7 @@ mod store_series;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -178,7 +179,7 @@ impl Appliance {
             metrics: metrics.clone(),
             health: health.clone(),
         };
-        let outlets = outlets(config.channels);
+        let outlets = outlets(&config.channels, config.alert.repeat_interval)?;
         let alerts = dispatch::run::start(config.alert, outlets, posted, parts, &shutdown)?;
         if notifies {
             let feed =
@@ -295,9 +296,15 @@ impl Appliance {
 }
 
 /// The configured channels as the dispatcher sees them.
-fn outlets(configs: Vec<channel::Config>) -> Vec<Outlet> {
-    let outlet = |config: channel::Config| Outlet::channel(config.name, config.route, Channel {});
-    configs.into_iter().map(outlet).collect()
+fn outlets(
+    channels: &[channel::Config],
+    repeat_interval: Duration,
+) -> Result<Vec<Outlet>, channel::ConfigError> {
+    let outlet = |config: &channel::Config| {
+        let channel = Channel::new(config, repeat_interval)?;
+        Ok(Outlet::channel(config.route.clone(), channel))
+    };
+    channels.iter().map(outlet).collect()
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

@@ -68,7 +68,7 @@ enum Command {
     Query(query::Command),
     /// List the messages that could not be understood, the newest first.
     DeadLetters(dead_letters::Command),
-    /// See and steer what is alerted: list, silence, expire.
+    /// See what is alerted and who is told, silence it, and try a channel.
     Alert(alert::Command),
     /// Say what the store holds, how fast it grows, and what that costs.
     Stats(stats::Command),

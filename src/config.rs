@@ -244,6 +244,7 @@ impl Config {
         self.alert
             .check()
             .map_err(|error| invalid(error.to_string()))?;
+        channel::check(&self.channels).map_err(|error| invalid(format!("[[channel]]: {error}")))?;
         migration::check(&self.migrations)
             .map_err(|error| invalid(format!("[[migration]]: {error}")))?;
         Ok(self)
@@ -305,6 +306,11 @@ impl Config {
                 .watch
                 .iter()
                 .map(|watch| format!("watch      {}", watch.name)),
+        );
+        lines.extend(
+            self.channels
+                .iter()
+                .map(|channel| format!("channel    {}, {}", channel.name, channel.kind.name())),
         );
         lines.join("\n") + "\n"
     }

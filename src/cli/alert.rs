@@ -1,8 +1,10 @@
-//! `cutover alert`: what fires, who is told of it, and what is held back.
+//! `cutover alert`: what fires, who is told of it, what is held back, and whether a channel works; one file
+//! an action.
 
 mod expire;
 mod list;
 mod silence;
+mod test;
 
 use clap::{Args, Subcommand};
 
@@ -23,6 +25,11 @@ enum Action {
     Silence(silence::Command),
     /// End a silence now.
     Expire(expire::Command),
+    /// Send a made-up alert through one channel of the configuration, and show what comes of it.
+    ///
+    /// It is sent from here, without a server. The exit code is 0 if the receiver took it and 1 if not;
+    /// nothing is tried again.
+    Test(test::Test),
 }
 
 impl Command {
@@ -31,6 +38,7 @@ impl Command {
             Action::List(command) => command.run(),
             Action::Silence(command) => command.run(),
             Action::Expire(command) => command.run(),
+            Action::Test(test) => test.run(),
         }
     }
 }

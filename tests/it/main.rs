@@ -10,6 +10,7 @@ mod alerting;
 mod api;
 mod bad_input;
 mod cdc;
+mod channels;
 mod corpus;
 mod dashboard;
 mod demo;

@@ -431,7 +431,8 @@ impl Dispatcher {
         let shown = |alerts: &BTreeSet<u64>| {
             let known = alerts.iter().filter_map(|alert| self.alerts.get(alert));
             let mut shown: Vec<Alert> = known.map(|known| known.shown(limits)).collect();
-            shown.sort_by_key(|alert| alert.starts_at);
+            // Those that began together in the order of their labels, which is the same for every reader.
+            shown.sort_by(|a, b| (a.starts_at, &a.labels).cmp(&(b.starts_at, &b.labels)));
             shown
         };
         let mut alerts = shown(&statement.firing);

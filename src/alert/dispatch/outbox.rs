@@ -354,6 +354,7 @@ impl Outbox {
         let is_last = !self.waits(queued.group);
         if let Some(told) = self.told.get_mut(&queued.group) {
             told.delivered.retain(|alert| !queued.over.contains(alert));
+            told.said.retain(|alert| !queued.over.contains(alert));
             let (delivered, untold) = (&told.delivered, queued.firing.difference(&waits));
             let untold = untold.filter(|alert| !delivered.contains(alert));
             let untold: BTreeSet<u64> = untold.copied().collect();

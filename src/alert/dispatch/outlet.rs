@@ -42,7 +42,8 @@ impl Outlet {
         }
     }
 
-    pub fn channel(name: impl Into<String>, route: Route, channel: Channel) -> Self {
+    pub fn channel(route: Route, channel: Channel) -> Self {
+        let name = channel.name().to_owned();
         let channel = Arc::new(channel);
         let send = move |notification: Notification| -> Sending {
             let channel = channel.clone();

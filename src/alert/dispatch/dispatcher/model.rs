@@ -259,7 +259,10 @@ impl Run {
                     self.dispatcher
                         .delayed(at(now), 0, "down".to_owned(), None, 0.0);
                 }
-                Answer::Refuses => self.dispatcher.refused(at(now), 0, "no".to_owned()),
+                Answer::Refuses => {
+                    self.give_up(&notification);
+                    self.dispatcher.refused(at(now), 0, "no".to_owned());
+                }
             }
             self.commit();
         }
@@ -315,6 +318,16 @@ impl Run {
                 waited || has_news || now - last >= REPEAT_INTERVAL - 1,
                 "{now}: repeated too early"
             );
+        }
+    }
+
+    /// An end that is refused is given up: should the alert fire again, that is new.
+    fn give_up(&mut self, notification: &Notification) {
+        for ended in notification.with_status(Status::Resolved) {
+            self.alerts[index(ended)].is_told = false;
+            if let Some(said) = self.said.get_mut(&notification.group_key) {
+                said.remove(&index(ended));
+            }
         }
     }
 
