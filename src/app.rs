@@ -25,6 +25,7 @@ pub use demo::{Counts, Play, demo};
 
 use crate::alert::channel::{self, Channel};
 use crate::alert::dispatch::{self, Outlet};
+use crate::alert::{self, rule};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
@@ -38,7 +39,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::{Health, State};
 use crate::telemetry::log;
-use crate::{alert, detect, tui};
+use crate::{detect, tui};
 
 /// A wish that cannot be granted as it was put: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,7 @@ struct Appliance {
     insecure: bool,
     tokens: Tokens,
     identity: Option<Identity>,
+    rules: rule::Rules,
     shutdown: Shutdown,
 }
 
@@ -111,6 +113,7 @@ impl Appliance {
         let tokens = Tokens::new(&server.tokens)?;
         let files = server.tls_files();
         let identity = files.map(|files| Identity::load(&files)).transpose()?;
+        let rule_set = load_rules(&config, source)?;
         let socket = bind(server)?;
         let address = socket.local_addr()?;
         let data = config
@@ -164,6 +167,20 @@ impl Appliance {
             health: health.clone(),
         };
         let notifies = config.anomaly.notify;
+        let rules = rule::Rules::default();
+        let (inbox, posted) = alert::inbox();
+        let rule_parts = rule::Parts {
+            promql: engine.clone(),
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            inbox: inbox.clone(),
+            external_url: config.alert.external_url.clone(),
+        };
+        let evaluating = rule::run(rules.clone(), rule_set, rule_parts, shutdown.clone());
+        shutdown.spawn("rules", evaluating);
         let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
         shutdown.spawn("detection", async {
             // The configuration was checked above, and it is the only thing that can be wrong.
@@ -171,7 +188,6 @@ impl Appliance {
                 tracing::error!(%error, "detection does not run");
             }
         });
-        let (inbox, posted) = alert::inbox();
         let parts = dispatch::run::Parts {
             reader: reader.clone(),
             writer: writer.clone(),
@@ -217,6 +233,7 @@ impl Appliance {
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
             targets: Arc::new(move || targets.list().into_iter().map(Into::into).collect()),
+            rules: rules.clone(),
             settings: Arc::new(settings),
         });
         let listener = socket
@@ -242,11 +259,12 @@ impl Appliance {
             insecure,
             tokens,
             identity,
+            rules,
             shutdown,
         })
     }
 
-    /// Reads tokens and certificate again whenever `hangup` says so.
+    /// Reads tokens, certificate and rule files again whenever `hangup` says so.
     fn reload_on(&self, hangup: Arc<Notify>, source: Option<PathBuf>) {
         let reload = reload::Reload {
             source,
@@ -254,6 +272,7 @@ impl Appliance {
             insecure: self.insecure,
             tokens: self.tokens.clone(),
             identity: self.identity.clone(),
+            rules: self.rules.clone(),
             health: self.health.clone(),
         };
         let reloading = reload.run(hangup, self.shutdown.clone());
@@ -305,6 +324,18 @@ fn outlets(
         Ok(Outlet::channel(config.route.clone(), channel))
     };
     channels.iter().map(outlet).collect()
+}
+
+/// The rules of a configuration; where it is read from is where relative paths begin.
+fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Set> {
+    let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
+    let anomalies_tell = config.anomaly.enabled && config.anomaly.notify;
+    let told = if anomalies_tell {
+        rule::Told::ByAnomalies
+    } else {
+        rule::Told::ByRules
+    };
+    Ok(rule::Set::load(&config.rules, dir, told)?)
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

@@ -7,6 +7,7 @@
 mod alert;
 mod backup;
 mod check_config;
+mod check_rules;
 mod compact;
 mod dead_letters;
 mod delete;
@@ -17,6 +18,7 @@ mod output;
 mod place;
 mod progress;
 mod query;
+mod replay;
 mod serve;
 mod stats;
 mod token;
@@ -29,6 +31,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::alert::rule;
 use crate::net::secret::Secret;
 use crate::net::tls::{self, Trust};
 use crate::telemetry::log;
@@ -109,6 +112,19 @@ enum Command {
     Token(token::Command),
     /// Check a configuration file and say what it sets.
     CheckConfig(check_config::Command),
+    /// Check rule files: recording and alerting rules in Prometheus' format.
+    ///
+    /// Says how many rules a file has, or FILE:LINE and the reason of everything that is wrong: YAML and
+    /// keys, expressions, templates, names, durations, repeated rules. The exit code is 1 when a file cannot
+    /// be used.
+    CheckRules(check_rules::Command),
+    /// Say what rules would have told over stored history.
+    ///
+    /// Evaluates rules step by step over a range of a data directory at rest, as if they had been in force
+    /// then, and lists every alert that would have fired: from when to when, how long, and its highest
+    /// value; and the anomalies that were opened. Nothing is changed. What was pending before the range
+    /// begins anew with it.
+    Replay(replay::Command),
 }
 
 /// Where a client command finds its server.
@@ -180,6 +196,8 @@ pub fn main() -> ExitCode {
         Command::Compact(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::CheckRules(command) => command.run(),
+        Command::Replay(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -193,7 +211,10 @@ pub fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<config::Error>() || cause.is::<app::UsageError>() || cause.is::<tls::Error>()
+        if cause.is::<config::Error>()
+            || cause.is::<app::UsageError>()
+            || cause.is::<tls::Error>()
+            || cause.is::<rule::Error>()
         {
             return 2;
         }

@@ -312,6 +312,15 @@ impl Config {
                 .iter()
                 .map(|channel| format!("channel    {}, {}", channel.name, channel.kind.name())),
         );
+        lines.extend(
+            self.rules
+                .files
+                .iter()
+                .map(|file| format!("rules      {}", file.display())),
+        );
+        if self.rules.built_in {
+            lines.push("rules      those that are shipped".to_owned());
+        }
         lines.join("\n") + "\n"
     }
 }

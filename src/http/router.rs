@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use prometheus::IntCounterVec;
 
 use crate::alert::dispatch;
+use crate::alert::rule::Rules;
 use crate::ingest::Ways;
 use crate::ingest::counters::Counters;
 use crate::migration::Tracker;
@@ -92,6 +93,8 @@ pub struct ApiState {
     pub watches: Arc<BTreeMap<String, String>>,
     pub dead_letters: DeadLetters,
     pub targets: Targets,
+    /// The rules in force and their alerts.
+    pub rules: Rules,
     pub settings: Arc<Settings>,
     /// Where snapshots are made; `None` keeps the whole administrative API off.
     pub snapshots: Option<PathBuf>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use cutover::alert::dispatch::Handle;
+use cutover::alert::rule::Rules;
 use cutover::http::{ApiState, Limits, Listen, Tokens, router};
 use cutover::ingest::{Ways, otlp};
 use cutover::migration::{Config, Tracker};
@@ -107,6 +108,7 @@ impl Api {
             watches: Arc::new(BTreeMap::new()),
             dead_letters: Arc::new(|_| Ok(vec![])),
             targets: Arc::new(Vec::new),
+            rules: Rules::default(),
             settings: Arc::default(),
             snapshots: None,
         };

@@ -28,6 +28,8 @@ mod prometheus;
 mod promql;
 mod push;
 mod real;
+mod replay;
+mod rules;
 mod scrape;
 mod screens;
 mod support;
