@@ -14,15 +14,17 @@ mod store_series;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::Receiver;
 
 pub use demo::{Counts, Play, demo};
 
+use crate::alert::channel::{self, Channel};
+use crate::alert::dispatch::{self, Outlet};
 use crate::alert::{self, rule};
 use crate::client::Client;
 use crate::config::{self, Config};
@@ -164,6 +166,7 @@ impl Appliance {
             metrics: metrics.clone(),
             health: health.clone(),
         };
+        let notifies = config.anomaly.notify;
         let rules = rule::Rules::default();
         let (inbox, posted) = alert::inbox();
         let rule_parts = rule::Parts {
@@ -173,12 +176,11 @@ impl Appliance {
             clock: clock.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
-            inbox,
+            inbox: inbox.clone(),
             external_url: config.alert.external_url.clone(),
         };
         let evaluating = rule::run(rules.clone(), rule_set, rule_parts, shutdown.clone());
         shutdown.spawn("rules", evaluating);
-        shutdown.spawn("alerts", hold(posted, shutdown.clone()));
         let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
         shutdown.spawn("detection", async {
             // The configuration was checked above, and it is the only thing that can be wrong.
@@ -186,6 +188,20 @@ impl Appliance {
                 tracing::error!(%error, "detection does not run");
             }
         });
+        let parts = dispatch::run::Parts {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        let outlets = outlets(&config.channels, config.alert.repeat_interval)?;
+        let alerts = dispatch::run::start(config.alert, outlets, posted, parts, &shutdown)?;
+        if notifies {
+            let feed =
+                dispatch::anomaly::run(reader.clone(), inbox, clock.clone(), shutdown.clone());
+            shutdown.spawn("anomaly alerts", feed);
+        }
         let own = own_series::run(
             metrics.clone(),
             reader.clone(),
@@ -202,6 +218,7 @@ impl Appliance {
             reader,
             writer,
             migrations: migrations.clone(),
+            alerts,
             ways,
             metrics,
             health: health.clone(),
@@ -297,6 +314,18 @@ impl Appliance {
     }
 }
 
+/// The configured channels as the dispatcher sees them.
+fn outlets(
+    channels: &[channel::Config],
+    repeat_interval: Duration,
+) -> Result<Vec<Outlet>, channel::ConfigError> {
+    let outlet = |config: &channel::Config| {
+        let channel = Channel::new(config, repeat_interval)?;
+        Ok(Outlet::channel(config.route.clone(), channel))
+    };
+    channels.iter().map(outlet).collect()
+}
+
 /// The rules of a configuration; where it is read from is where relative paths begin.
 fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Set> {
     let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
@@ -307,16 +336,6 @@ fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Se
         rule::Told::ByRules
     };
     Ok(rule::Set::load(&config.rules, dir, told)?)
-}
-
-/// Takes alerts in without telling anybody: the log and the API have them.
-async fn hold(mut posted: Receiver<alert::Posted>, shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = shutdown.begun() => return,
-            next = posted.recv() => if next.is_none() { return },
-        }
-    }
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

@@ -4,6 +4,7 @@
 //! the program logs. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 unknown (the server
 //! does not answer), 130 on a second interrupt; a closed pipe is 0.
 
+mod alert;
 mod backup;
 mod check_config;
 mod check_rules;
@@ -70,6 +71,8 @@ enum Command {
     Query(query::Command),
     /// List the messages that could not be understood, the newest first.
     DeadLetters(dead_letters::Command),
+    /// See what is alerted and who is told, silence it, and try a channel.
+    Alert(alert::Command),
     /// Say what the store holds, how fast it grows, and what that costs.
     Stats(stats::Command),
     /// Write stored samples as OpenMetrics text.
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Watch(command) => command.run(&logging),
         Command::Query(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),

@@ -241,6 +241,10 @@ impl Config {
         self.anomaly
             .expressions()
             .map_err(|error| invalid(error.to_string()))?;
+        self.alert
+            .check()
+            .map_err(|error| invalid(error.to_string()))?;
+        channel::check(&self.channels).map_err(|error| invalid(format!("[[channel]]: {error}")))?;
         migration::check(&self.migrations)
             .map_err(|error| invalid(format!("[[migration]]: {error}")))?;
         Ok(self)
@@ -302,6 +306,11 @@ impl Config {
                 .watch
                 .iter()
                 .map(|watch| format!("watch      {}", watch.name)),
+        );
+        lines.extend(
+            self.channels
+                .iter()
+                .map(|channel| format!("channel    {}, {}", channel.name, channel.kind.name())),
         );
         lines.extend(
             self.rules

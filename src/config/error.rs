@@ -44,7 +44,8 @@ impl Error {
 /// The reason on one line, with the nearest right name for an unknown key.
 pub(super) fn explain(source: &toml::de::Error) -> String {
     let message = source.message().replace('\n', "; ");
-    let Some(rest) = message.strip_prefix("unknown field `") else {
+    // What comes before it is the section, where a section names itself.
+    let Some((section, rest)) = message.split_once("unknown field `") else {
         return message;
     };
     let mut names = rest.split('`').step_by(2);
@@ -55,8 +56,9 @@ pub(super) fn explain(source: &toml::de::Error) -> String {
         .map(|name| (strsim::jaro_winkler(unknown, name), *name))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN);
-    match nearest {
-        Some((_, name)) => format!("unknown key `{unknown}`, did you mean `{name}`?"),
-        None => format!("unknown key `{unknown}`, known are: {}", known.join(", ")),
+    if let Some((_, name)) = nearest {
+        return format!("{section}unknown key `{unknown}`, did you mean `{name}`?");
     }
+    let known = known.join(", ");
+    format!("{section}unknown key `{unknown}`, known are: {known}")
 }

@@ -165,6 +165,7 @@ mod tests {
         let shared: Arc<dyn Clock> = clock.clone();
         let state = ApiState {
             engine: promql::Engine::new(reader.clone(), promql::Limits::default()),
+            alerts: crate::alert::dispatch::Handle::stopped(),
             migrations: Tracker::open(reader.clone(), writer.clone(), clock.clone(), &[]).unwrap(),
             ways: Ways::open(&reader, &writer, &shared, &metrics, otlp::Config::default()).unwrap(),
             reader,

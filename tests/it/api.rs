@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use cutover::alert::dispatch::Handle;
 use cutover::alert::rule::Rules;
 use cutover::http::{ApiState, Limits, Listen, Tokens, router};
 use cutover::ingest::{Ways, otlp};
@@ -85,6 +86,7 @@ impl Api {
             engine: Engine::new(store.reader(), promql::Limits::default()),
             reader: store.reader(),
             writer: store.writer(),
+            alerts: Handle::stopped(),
             migrations: tracker.clone(),
             ways: Ways::open(
                 &store.reader(),

@@ -6,9 +6,11 @@
 )]
 #![expect(clippy::string_slice, reason = "a test may panic")]
 
+mod alerting;
 mod api;
 mod bad_input;
 mod cdc;
+mod channels;
 mod corpus;
 mod dashboard;
 mod demo;
@@ -17,6 +19,7 @@ mod egress;
 mod http;
 mod kafka;
 mod kill;
+mod kill_delivery;
 mod kill_write;
 mod migrations;
 mod operations;

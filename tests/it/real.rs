@@ -1,10 +1,11 @@
-//! Tests against Apache Kafka, Kafka Connect with Debezium, PostgreSQL, and Prometheus.
+//! Tests against Apache Kafka, Kafka Connect with Debezium, PostgreSQL, Prometheus, and Alertmanager.
 //!
 //! `tests/real/run` starts the servers and says in the environment where they are; without it each
 //! test says on standard error that it is skipped. The tests of a run share the servers, so each
 //! keeps to topics, tables and connector names of its own, and expects servers that are new.
 
 mod appliance;
+mod channels;
 mod clients;
 mod debezium;
 mod differential;

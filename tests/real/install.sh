@@ -32,6 +32,7 @@ install_packages() {
     command -v java >/dev/null || missing+=(default-jre-headless)
     command -v mvn >/dev/null || missing+=(maven)
     command -v prometheus >/dev/null || missing+=(prometheus)
+    command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
     command -v tmux >/dev/null || missing+=(tmux)
     command -v strace >/dev/null || missing+=(strace)
     command -v ip >/dev/null || missing+=(iproute2)
