@@ -147,7 +147,7 @@ fn rules_and_alerts_have_prometheus_shapes() {
     let group = &groups[0];
     assert_eq!(
         (&group["name"], &group["interval"], &group["limit"]),
-        (&"fast".into(), &1.0.into(), &0.into())
+        (&"fast".into(), &1.into(), &0.into())
     );
     assert!(group["file"].as_str().unwrap().ends_with("rules/a.yml"));
     let [record, always, later] = &group["rules"].as_array().unwrap()[..] else {
@@ -192,7 +192,7 @@ fn rules_and_alerts_have_prometheus_shapes() {
     assert_eq!(always["annotations"]["summary"], "It is {{ $value }}.");
     assert_eq!(
         (&later["state"], &later["duration"]),
-        (&"pending".into(), &3600.0.into())
+        (&"pending".into(), &3600.into())
     );
 
     let names = |query: &str| -> Vec<String> {
