@@ -23,10 +23,16 @@ const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 const ALERT_NAME: &str = "alertname";
 const ALERT_STATE: &str = "alertstate";
 
+/// Gives an expression's samples at a point in time.
+pub type Query<'a> = dyn Fn(&str, Timestamp) -> Result<Vec<VectorSample>, promql::Error> + 'a;
+
+/// Makes a batch durable and visible.
+pub type Write<'a> = dyn Fn(Batch) -> Result<Written, store::Error> + 'a;
+
 /// What a group is evaluated on.
 pub struct Ground<'a> {
-    pub query: &'a dyn Fn(&str, Timestamp) -> Result<Vec<VectorSample>, promql::Error>,
-    pub write: &'a dyn Fn(Batch) -> Result<Written, store::Error>,
+    pub query: &'a Query<'a>,
+    pub write: &'a Write<'a>,
     pub clock: &'a dyn Clock,
     /// `$externalURL`.
     pub external_url: &'a str,

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover::alert::rule::{Ground, Group, State, check, vector};
+use cutover::alert::rule::{Ground, Group, Kind, State, check, vector};
 use cutover::model::{Batch, Labels, ManualClock, STALE_NAN, Sample, Timestamp};
 use cutover::promql::{Engine, Limits, QueryOptions};
 use cutover::store::{Options, Store};
@@ -55,6 +55,13 @@ fn promtool_accepts_every_rule_file_that_is_shipped() {
         String::from_utf8_lossy(&ran.stderr)
     );
 }
+
+/// A metric, its labels, its values.
+type Series = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
 
 struct Scenario {
     name: &'static str,
@@ -322,12 +329,9 @@ impl Scenario {
 
 /// What fires of each rule at a step, in promtool's words.
 fn expected_alerts(group: &Group, step: i64) -> Vec<Value> {
-    let alerting = group.rules().filter(|(_, member)| {
-        // A recording rule has no alerts ever, and promtool takes no name of one for an alert.
-        member.last_evaluation.is_some()
-    });
-    alerting
-        .filter(|(rule, _)| matches!(rule.kind, cutover::alert::rule::Kind::Alerting(_)))
+    group
+        .rules()
+        .filter(|(rule, _)| matches!(rule.kind, Kind::Alerting(_)))
         .map(|(rule, member)| {
             let firing = member.alerts.values();
             let firing = firing.filter(|alert| alert.state == State::Firing);
@@ -371,7 +375,7 @@ fn promtool_agrees_on_what_is_pending_firing_and_resolved() {
         std::fs::write(dir.path().join("rules.yml"), scenario.file()).unwrap();
         let found = scenario.evaluate();
         let fired = found.alerts.iter();
-        let fired = fired.filter(|step| step["exp_alerts"].as_array().unwrap().len() > 0);
+        let fired = fired.filter(|step| !step["exp_alerts"].as_array().unwrap().is_empty());
         let fired = fired.count();
         assert!(fired > 0, "{}: nothing fires", scenario.name);
         if let Err(difference) = promtool(dir.path(), &scenario.unit_tests(&found)) {
@@ -398,7 +402,7 @@ fn promtool_does_not_agree_with_a_wrong_expectation() {
     let firing = found
         .alerts
         .iter_mut()
-        .find(|step| step["exp_alerts"].as_array().unwrap().len() > 0)
+        .find(|step| !step["exp_alerts"].as_array().unwrap().is_empty())
         .unwrap();
     firing["exp_alerts"] = json!([]);
     let difference = promtool(dir.path(), &scenario.unit_tests(&found)).unwrap_err();
