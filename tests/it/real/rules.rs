@@ -68,9 +68,7 @@ struct Scenario {
     /// The rules of one group.
     rules: &'static str,
     /// A series, and its value at each step: a number, `_` for none, `stale`.
-    series: &'static [(
-        &'static str,
-        &'static [(&'static str, &'static str)],
+    series: &'static [Series],
         &'static str,
     )],
 }
