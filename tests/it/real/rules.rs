@@ -69,8 +69,6 @@ struct Scenario {
     rules: &'static str,
     /// A series, and its value at each step: a number, `_` for none, `stale`.
     series: &'static [Series],
-        &'static str,
-    )],
 }
 
 const SCENARIOS: [Scenario; 8] = [
