@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use built_in::built_in;
 pub use check::{Alerting, Kind, Problem, Rule, Spec, check};
-pub use group::{Evaluation, Ground, Group, Health, Member};
+pub use group::{Evaluation, Ground, Group, Health, Member, Query, Write};
 pub use run::{Parts, Rules, run, vector};
 pub use set::{Set, Told};
 pub use state::{Active, State};

@@ -54,11 +54,12 @@ fn outcome(file: &Path) -> (String, bool) {
             )
         }
         Err(problems) => {
-            let problems: String = problems
-                .iter()
-                .map(|problem| format!("{name}:{problem}\n"))
-                .collect();
-            (format!("Checking {name}\n{problems}  FAILED\n"), false)
+            let mut text = format!("Checking {name}\n");
+            for problem in &problems {
+                text.push_str(&format!("{name}:{problem}\n"));
+            }
+            text.push_str("  FAILED\n");
+            (text, false)
         }
     }
 }
@@ -74,9 +75,9 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 /// What is allowed and mostly a mistake.
 fn notes(name: &str, groups: &[Spec]) -> String {
-    groups
-        .iter()
-        .flat_map(Spec::twins)
-        .map(|problem| format!("{name}:{}: note: {}\n", problem.line, problem.reason))
-        .collect()
+    let mut text = String::new();
+    for twin in groups.iter().flat_map(Spec::twins) {
+        text.push_str(&format!("{name}:{}: note: {}\n", twin.line, twin.reason));
+    }
+    text
 }

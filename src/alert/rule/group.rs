@@ -23,10 +23,16 @@ const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 const ALERT_NAME: &str = "alertname";
 const ALERT_STATE: &str = "alertstate";
 
+/// Gives an expression's samples at a point in time.
+pub type Query<'a> = dyn Fn(&str, Timestamp) -> Result<Vec<VectorSample>, promql::Error> + 'a;
+
+/// Makes a batch durable and visible.
+pub type Write<'a> = dyn Fn(Batch) -> Result<Written, store::Error> + 'a;
+
 /// What a group is evaluated on.
 pub struct Ground<'a> {
-    pub query: &'a dyn Fn(&str, Timestamp) -> Result<Vec<VectorSample>, promql::Error>,
-    pub write: &'a dyn Fn(Batch) -> Result<Written, store::Error>,
+    pub query: &'a Query<'a>,
+    pub write: &'a Write<'a>,
     pub clock: &'a dyn Clock,
     /// `$externalURL`.
     pub external_url: &'a str,
@@ -315,20 +321,21 @@ fn alerts_of(
     Ok(alerts)
 }
 
-/// More alerts than the group allows are none, as in Prometheus; those that fired are over.
+/// More alerts than the group allows are none, as in Prometheus; those that were told are over.
 fn within_limit(alerts: &mut Alerts, limit: usize, at: Timestamp) -> Option<Error> {
     let is_active = |alert: &&Active| alert.state != State::Resolved;
     let found = alerts.values().filter(is_active).count();
     if limit == 0 || found <= limit {
         return None;
     }
-    for alert in alerts
-        .values_mut()
-        .filter(|alert| alert.state == State::Firing)
-    {
-        alert.resolve(at);
-    }
-    alerts.retain(|_, alert| alert.is_kept(at));
+    alerts.retain(|_, alert| match alert.state {
+        State::Pending => false,
+        State::Firing => {
+            alert.resolve(at);
+            alert.fired_at != Some(at)
+        }
+        State::Resolved => true,
+    });
     Some(Error::Result(format!(
         "exceeded limit of {limit} with {found} alerts"
     )))

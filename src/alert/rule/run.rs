@@ -129,7 +129,7 @@ impl Rules {
 
     fn report_health(&self, health: &Health) {
         let failing = self.groups().into_iter().find_map(|group| {
-            let failing = group
+            group
                 .rules()
                 .find_map(|(rule, member)| match &member.health {
                     RuleHealth::Failed(reason) => Some(format!(
@@ -137,8 +137,7 @@ impl Rules {
                         rule.name, group.spec.file
                     )),
                     RuleHealth::Unknown | RuleHealth::Ok => None,
-                });
-            failing
+                })
         });
         let refused = lock(&self.0.refused).clone();
         match refused.or(failing) {

@@ -17,6 +17,9 @@ use crate::telemetry::health::{Health as PartsHealth, State as PartState};
 
 const START: Timestamp = Timestamp::from_ms(1_767_225_600_000);
 
+/// A metric, its labels, a value.
+type Series<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 /// A store with a clock, and groups that are evaluated on it.
 struct Bench {
     store: Store,
@@ -38,7 +41,7 @@ impl Bench {
         }
     }
 
-    fn write(&self, samples: &[(&str, &[(&str, &str)], f64)]) {
+    fn write(&self, samples: &[Series<'_>]) {
         let mut batch = Batch::default();
         for (metric, labels, value) in samples {
             batch.push(
@@ -362,7 +365,7 @@ async fn a_bad_file_changes_nothing_and_the_part_says_why() {
     assert!(part.message.contains("a.yml:5: expr: "), "{}", part.message);
     std::fs::write(
         running.dir.path().join("a.yml"),
-        good.replace("A", "Better"),
+        good.replace('A', "Better"),
     )
     .unwrap();
     running.pass(60).await;

@@ -52,13 +52,13 @@ pub(super) fn pieces(template: &str) -> Result<Vec<Piece>, Error> {
             .filter(|after| after.starts_with(is_space));
         push_text(&mut pieces, text, trim_next, inner.is_some());
         let action = inner.unwrap_or(action);
-        let after = match action.trim_start_matches(is_space).strip_prefix("/*") {
-            Some(comment) => skip_comment(comment)?,
-            None => {
-                let (tokens, after) = tokens(action)?;
-                pieces.push(Piece::Action(tokens));
-                after
-            }
+        let comment = action.trim_start_matches(is_space).strip_prefix("/*");
+        let after = if let Some(comment) = comment {
+            skip_comment(comment)?
+        } else {
+            let (tokens, after) = tokens(action)?;
+            pieces.push(Piece::Action(tokens));
+            after
         };
         (rest, trim_next) = after;
     }

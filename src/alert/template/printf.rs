@@ -11,6 +11,10 @@ const WIDTH_USED_MAX: usize = super::OUTPUT_BYTES_MAX;
 
 /// One `%...`.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of Go's, and any of them go together"
+)]
 struct Spec {
     plus: bool,
     minus: bool,
@@ -119,7 +123,11 @@ impl Spec {
 
     fn hexadecimal(&self, text: &str) -> String {
         let bytes = text.bytes().take(self.precision.unwrap_or(usize::MAX));
-        bytes.map(|byte| format!("{byte:02x}")).collect()
+        let mut text = String::new();
+        for byte in bytes {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
     }
 
     fn int(&self, int: i64, verb: char) -> Option<String> {
