@@ -14,6 +14,7 @@ mod store_series;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -22,6 +23,9 @@ use tokio::sync::Notify;
 
 pub use demo::{Counts, Play, demo};
 
+use crate::alert::channel::{self, Channel};
+use crate::alert::dispatch::{self, Outlet};
+use crate::alert::{self, rule};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::http::{self, ApiState, Tokens};
@@ -90,6 +94,7 @@ struct Appliance {
     insecure: bool,
     tokens: Tokens,
     identity: Option<Identity>,
+    rules: rule::Rules,
     shutdown: Shutdown,
 }
 
@@ -108,6 +113,7 @@ impl Appliance {
         let tokens = Tokens::new(&server.tokens)?;
         let files = server.tls_files();
         let identity = files.map(|files| Identity::load(&files)).transpose()?;
+        let rule_set = load_rules(&config, source)?;
         let socket = bind(server)?;
         let address = socket.local_addr()?;
         let data = config
@@ -160,6 +166,21 @@ impl Appliance {
             metrics: metrics.clone(),
             health: health.clone(),
         };
+        let notifies = config.anomaly.notify;
+        let rules = rule::Rules::default();
+        let (inbox, posted) = alert::inbox();
+        let rule_parts = rule::Parts {
+            promql: engine.clone(),
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            inbox: inbox.clone(),
+            external_url: config.alert.external_url.clone(),
+        };
+        let evaluating = rule::run(rules.clone(), rule_set, rule_parts, shutdown.clone());
+        shutdown.spawn("rules", evaluating);
         let detection = detect::run::run(config.anomaly, parts, shutdown.clone());
         shutdown.spawn("detection", async {
             // The configuration was checked above, and it is the only thing that can be wrong.
@@ -167,6 +188,20 @@ impl Appliance {
                 tracing::error!(%error, "detection does not run");
             }
         });
+        let parts = dispatch::run::Parts {
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        let outlets = outlets(&config.channels, config.alert.repeat_interval)?;
+        let alerts = dispatch::run::start(config.alert, outlets, posted, parts, &shutdown)?;
+        if notifies {
+            let feed =
+                dispatch::anomaly::run(reader.clone(), inbox, clock.clone(), shutdown.clone());
+            shutdown.spawn("anomaly alerts", feed);
+        }
         let own = own_series::run(
             metrics.clone(),
             reader.clone(),
@@ -183,6 +218,7 @@ impl Appliance {
             reader,
             writer,
             migrations: migrations.clone(),
+            alerts,
             ways,
             metrics,
             health: health.clone(),
@@ -197,6 +233,7 @@ impl Appliance {
             snapshots: admin_api.then(|| data.join("snapshots")),
             dead_letters: Arc::new(move |limit| offline::newest_dead_letters(&letters, limit)),
             targets: Arc::new(move || targets.list().into_iter().map(Into::into).collect()),
+            rules: rules.clone(),
             settings: Arc::new(settings),
         });
         let listener = socket
@@ -222,11 +259,12 @@ impl Appliance {
             insecure,
             tokens,
             identity,
+            rules,
             shutdown,
         })
     }
 
-    /// Reads tokens and certificate again whenever `hangup` says so.
+    /// Reads tokens, certificate and rule files again whenever `hangup` says so.
     fn reload_on(&self, hangup: Arc<Notify>, source: Option<PathBuf>) {
         let reload = reload::Reload {
             source,
@@ -234,6 +272,7 @@ impl Appliance {
             insecure: self.insecure,
             tokens: self.tokens.clone(),
             identity: self.identity.clone(),
+            rules: self.rules.clone(),
             health: self.health.clone(),
         };
         let reloading = reload.run(hangup, self.shutdown.clone());
@@ -273,6 +312,30 @@ impl Appliance {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// The configured channels as the dispatcher sees them.
+fn outlets(
+    channels: &[channel::Config],
+    repeat_interval: Duration,
+) -> Result<Vec<Outlet>, channel::ConfigError> {
+    let outlet = |config: &channel::Config| {
+        let channel = Channel::new(config, repeat_interval)?;
+        Ok(Outlet::channel(config.route.clone(), channel))
+    };
+    channels.iter().map(outlet).collect()
+}
+
+/// The rules of a configuration; where it is read from is where relative paths begin.
+fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Set> {
+    let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
+    let anomalies_tell = config.anomaly.enabled && config.anomaly.notify;
+    let told = if anomalies_tell {
+        rule::Told::ByAnomalies
+    } else {
+        rule::Told::ByRules
+    };
+    Ok(rule::Set::load(&config.rules, dir, told)?)
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

@@ -7,6 +7,7 @@
 mod alert;
 mod backup;
 mod check_config;
+mod check_rules;
 mod compact;
 mod dead_letters;
 mod delete;
@@ -17,6 +18,7 @@ mod output;
 mod place;
 mod progress;
 mod query;
+mod replay;
 mod serve;
 mod stats;
 mod token;
@@ -29,6 +31,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::alert::rule;
 use crate::net::secret::Secret;
 use crate::net::tls::{self, Trust};
 use crate::telemetry::log;
@@ -68,6 +71,8 @@ enum Command {
     Query(query::Command),
     /// List the messages that could not be understood, the newest first.
     DeadLetters(dead_letters::Command),
+    /// See what is alerted and who is told, silence it, and try a channel.
+    Alert(alert::Command),
     /// Say what the store holds, how fast it grows, and what that costs.
     Stats(stats::Command),
     /// Write stored samples as OpenMetrics text.
@@ -103,12 +108,23 @@ enum Command {
     /// Everything is merged and both files are written anew, which needs room for a second copy. A running
     /// server does the same by itself when enough is dead.
     Compact(compact::Command),
-    /// See whether those who are to be told of alerts would be.
-    Alert(alert::Command),
     /// Make tokens for clients of a server.
     Token(token::Command),
     /// Check a configuration file and say what it sets.
     CheckConfig(check_config::Command),
+    /// Check rule files: recording and alerting rules in Prometheus' format.
+    ///
+    /// Says how many rules a file has, or FILE:LINE and the reason of everything that is wrong: YAML and
+    /// keys, expressions, templates, names, durations, repeated rules. The exit code is 1 when a file cannot
+    /// be used.
+    CheckRules(check_rules::Command),
+    /// Say what rules would have told over stored history.
+    ///
+    /// Evaluates rules step by step over a range of a data directory at rest, as if they had been in force
+    /// then, and lists every alert that would have fired: from when to when, how long, and its highest
+    /// value; and the anomalies that were opened. Nothing is changed. What was pending before the range
+    /// begins anew with it.
+    Replay(replay::Command),
 }
 
 /// Where a client command finds its server.
@@ -170,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Watch(command) => command.run(&logging),
         Command::Query(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
@@ -177,9 +194,10 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Compact(command) => command.run(),
-        Command::Alert(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::CheckRules(command) => command.run(),
+        Command::Replay(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -193,7 +211,10 @@ pub fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<config::Error>() || cause.is::<app::UsageError>() || cause.is::<tls::Error>()
+        if cause.is::<config::Error>()
+            || cause.is::<app::UsageError>()
+            || cause.is::<tls::Error>()
+            || cause.is::<rule::Error>()
         {
             return 2;
         }

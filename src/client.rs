@@ -4,6 +4,7 @@
 //! Every call is bounded in time and size and comes to a value or to one of the errors of [`Error`]; what
 //! the server said is never guessed.
 
+mod alerting;
 mod prom;
 mod store;
 mod transport;

@@ -241,6 +241,9 @@ impl Config {
         self.anomaly
             .expressions()
             .map_err(|error| invalid(error.to_string()))?;
+        self.alert
+            .check()
+            .map_err(|error| invalid(error.to_string()))?;
         channel::check(&self.channels).map_err(|error| invalid(format!("[[channel]]: {error}")))?;
         migration::check(&self.migrations)
             .map_err(|error| invalid(format!("[[migration]]: {error}")))?;
@@ -309,6 +312,15 @@ impl Config {
                 .iter()
                 .map(|channel| format!("channel    {}, {}", channel.name, channel.kind.name())),
         );
+        lines.extend(
+            self.rules
+                .files
+                .iter()
+                .map(|file| format!("rules      {}", file.display())),
+        );
+        if self.rules.built_in {
+            lines.push("rules      those that are shipped".to_owned());
+        }
         lines.join("\n") + "\n"
     }
 }

@@ -7,6 +7,7 @@
 //! in Prometheus' envelope.
 
 mod admin_api;
+mod alerting_api;
 mod answer;
 mod auth;
 mod compress;
@@ -32,6 +33,7 @@ mod router;
 mod rule_api;
 mod selection;
 mod serve;
+mod silence_api;
 mod status_api;
 mod store_api;
 mod stream;

@@ -15,6 +15,7 @@ mod aggregate;
 mod annotation;
 mod binary;
 mod cache;
+mod check;
 mod error;
 mod eval;
 mod fold;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
+pub use check::{Checked, check};
 pub use error::{Error, ErrorKind, Exceeded};
 pub use limit::Limits;
 
@@ -286,29 +288,37 @@ impl Engine {
         })
     }
 
-    /// Checks the text's size and nesting, then runs `work` where the stack suffices for it: the
-    /// parser, the plan and the evaluation all recurse as deep as the query is nested.
     fn on_a_fitting_stack<T: Send>(
         &self,
         query: &str,
         work: impl FnOnce() -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        let depth = check_text(query, &self.limits)?;
-        if depth <= DEPTH_ON_CALLER {
-            return work();
-        }
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("promql".into())
-                .stack_size(STACK_BYTES_MIN.saturating_add(depth * STACK_BYTES_PER_LEVEL))
-                .spawn_scoped(scope, work)
-                .map_err(|source| Error::Execution {
-                    message: format!("no thread for a query nested {depth} deep: {source}"),
-                })?;
-            match thread.join() {
-                Ok(answer) => answer,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        on_a_fitting_stack(query, &self.limits, work)
     }
+}
+
+/// Checks the text's size and nesting, then runs `work` where the stack suffices for it: the
+/// parser, the plan and the evaluation all recurse as deep as the query is nested.
+fn on_a_fitting_stack<T: Send>(
+    query: &str,
+    limits: &Limits,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let depth = check_text(query, limits)?;
+    if depth <= DEPTH_ON_CALLER {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("promql".into())
+            .stack_size(STACK_BYTES_MIN.saturating_add(depth * STACK_BYTES_PER_LEVEL))
+            .spawn_scoped(scope, work)
+            .map_err(|source| Error::Execution {
+                message: format!("no thread for a query nested {depth} deep: {source}"),
+            })?;
+        match thread.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }

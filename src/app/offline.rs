@@ -1,10 +1,12 @@
 //! Commands on a directory at rest: they open the store themselves instead of asking a server.
 
+mod replay;
 mod store;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::replay::{Page, Replayed, replay};
 pub use self::store::{Deletion, Import, Imported, backup, compact, export, status, verify};
 
 use crate::http::wire;

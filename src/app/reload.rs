@@ -1,7 +1,8 @@
-//! What SIGHUP reads again: the tokens and the certificate.
+//! What SIGHUP reads again: the tokens, the certificate and the rule files.
 //!
 //! A configuration that cannot be used is refused whole: what was in force stays, the log says why, and
-//! the part `configuration` is degraded until a later one is right.
+//! the part `configuration` is degraded until a later one is right. Rule files are the same on their own,
+//! with the part `rules`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::may_be_open;
+use crate::alert::rule::Rules;
 use crate::config::Config;
 use crate::http::Tokens;
 use crate::net::tls::Identity;
@@ -24,6 +26,7 @@ pub(super) struct Reload {
     pub(super) insecure: bool,
     pub(super) tokens: Tokens,
     pub(super) identity: Option<Identity>,
+    pub(super) rules: Rules,
     pub(super) health: Health,
 }
 
@@ -36,7 +39,9 @@ impl Reload {
             }
             match self.reload() {
                 Ok(()) => {
-                    tracing::info!("SIGHUP: tokens and certificate were read again");
+                    tracing::info!(
+                        "SIGHUP: tokens and certificate were read again, rule files are next"
+                    );
                     self.health.set("configuration", State::Ok, "");
                 }
                 Err(error) => {
@@ -62,6 +67,7 @@ impl Reload {
             }
         }
         self.tokens.replace(&server.tokens)?;
+        self.rules.reload(config.rules);
         Ok(())
     }
 }

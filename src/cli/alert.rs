@@ -1,5 +1,9 @@
-//! `cutover alert`: what can be done about alerts from the command line, one file an action.
+//! `cutover alert`: what fires, who is told of it, what is held back, and whether a channel works; one file
+//! an action.
 
+mod expire;
+mod list;
+mod silence;
 mod test;
 
 use clap::{Args, Subcommand};
@@ -12,6 +16,15 @@ pub(super) struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// List alerts with what holds them back, groups with when they are next told, channels with what waits.
+    List(list::Command),
+    /// Hold back alerts whose labels match, for a while.
+    ///
+    /// An alert is held back when all matchers hold: name=value, name!=value, name=~regex, name!~regex; a
+    /// regular expression has to match the whole value. What still fires when the silence ends is told then.
+    Silence(silence::Command),
+    /// End a silence now.
+    Expire(expire::Command),
     /// Send a made-up alert through one channel of the configuration, and show what comes of it.
     ///
     /// It is sent from here, without a server. The exit code is 0 if the receiver took it and 1 if not;
@@ -22,6 +35,9 @@ enum Action {
 impl Command {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self.action {
+            Action::List(command) => command.run(),
+            Action::Silence(command) => command.run(),
+            Action::Expire(command) => command.run(),
             Action::Test(test) => test.run(),
         }
     }

@@ -40,7 +40,7 @@ impl SpanArgs {
     }
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Timestamp::from_seconds(seconds).ok_or_else(|| "is out of range".to_owned());
     }

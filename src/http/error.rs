@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::alert::dispatch::{self, silence};
 use crate::ingest::{admission, otlp, push, remote_write, text};
 use crate::net::{body, encoding, snappy};
 use crate::promql::Exceeded;
@@ -107,6 +108,12 @@ impl ApiError {
             kind,
             message: message.into(),
         }
+    }
+
+    /// The same error, said of one part of what was sent.
+    pub(super) fn within(self, place: &str) -> Self {
+        let message = format!("{place}: {}", self.message);
+        Self { message, ..self }
     }
 
     /// A parameter that cannot be used, in Prometheus' words.
@@ -241,6 +248,20 @@ impl From<migration::Error> for ApiError {
             | migration::Error::CountedByCdc { .. }
             | migration::Error::Transition { .. }
             | migration::Error::Finished { .. } => Kind::Conflict,
+        };
+        Self::caused(kind, &error)
+    }
+}
+
+impl From<dispatch::Error> for ApiError {
+    fn from(error: dispatch::Error) -> Self {
+        let kind = match error {
+            dispatch::Error::Store(error) => return error.into(),
+            dispatch::Error::Silence(silence::Error::Unknown { .. }) => Kind::NotFound,
+            dispatch::Error::Silence(
+                silence::Error::Invalid(_) | silence::Error::TooMany { .. },
+            ) => Kind::BadData,
+            dispatch::Error::Full { .. } | dispatch::Error::Stopped => Kind::Unavailable,
         };
         Self::caused(kind, &error)
     }

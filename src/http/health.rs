@@ -54,7 +54,7 @@ pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
         .parts()
         .into_iter()
         .map(|(name, part)| wire::PartHealth {
-            name: name.to_owned(),
+            name: name.into_owned(),
             state: part.state.name().to_owned(),
             since_ms: part.since.ms(),
             message: part.message,

@@ -12,9 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use super::auth::Scope;
 use super::router::Api;
 use super::{
-    admin_api, export_api, federate_api, health, migration_api, observation_api, openapi, otlp_api,
-    prom_api, push_api, remote_read, rule_api, status_api, store_api, syntax_api, target_api,
-    write_api,
+    admin_api, alerting_api, export_api, federate_api, health, migration_api, observation_api,
+    openapi, otlp_api, prom_api, push_api, remote_read, rule_api, silence_api, status_api,
+    store_api, syntax_api, target_api, write_api,
 };
 
 /// One route: requests of one path and some methods.
@@ -37,6 +37,7 @@ const POST: &[Method] = &[Method::POST];
 /// A question that may be too long for a query string.
 const ASK: &[Method] = &[Method::GET, Method::POST];
 const ORDER: &[Method] = &[Method::POST, Method::PUT];
+const CHANGE: &[Method] = &[Method::DELETE];
 const PUSH: &[Method] = &[Method::PUT, Method::POST, Method::DELETE];
 
 fn route<H, T>(
@@ -67,6 +68,7 @@ pub(super) fn table() -> Vec<Route> {
     let mut table = prometheus();
     table.extend(push());
     table.extend(own());
+    table.extend(alerting());
     table.extend(store());
     table
 }
@@ -135,6 +137,19 @@ fn own() -> Vec<Route> {
         route("/api/v1/dead-letters", GET, READ, observation_api::dead_letters),
         route("/api/v1/health", GET, READ, health::health),
         route("/api/v1/openapi.json", GET, READ, openapi::document),
+    ]
+}
+
+/// Alerts from others, and what becomes of all.
+#[rustfmt::skip] // As above.
+fn alerting() -> Vec<Route> {
+    vec![
+        route("/api/v1/alerting", GET, READ, alerting_api::overview),
+        route("/api/v1/silences", GET, READ, silence_api::list),
+        route("/api/v1/silences", POST, WRITE, silence_api::set),
+        route("/api/v1/silences/{id}", GET, READ, silence_api::one),
+        route("/api/v1/silences/{id}", CHANGE, WRITE, silence_api::expire),
+        route("/api/v2/alerts", POST, WRITE, alerting_api::post),
     ]
 }
 

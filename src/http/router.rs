@@ -13,6 +13,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use prometheus::IntCounterVec;
 
+use crate::alert::dispatch;
+use crate::alert::rule::Rules;
 use crate::ingest::Ways;
 use crate::ingest::counters::Counters;
 use crate::migration::Tracker;
@@ -76,6 +78,8 @@ pub struct ApiState {
     pub reader: store::Reader,
     pub writer: store::Writer,
     pub migrations: Tracker,
+    /// Who is told of alerts, and what is silenced.
+    pub alerts: dispatch::Handle,
     /// What of the ways in keeps something between requests.
     pub ways: Ways,
     pub metrics: Metrics,
@@ -89,6 +93,8 @@ pub struct ApiState {
     pub watches: Arc<BTreeMap<String, String>>,
     pub dead_letters: DeadLetters,
     pub targets: Targets,
+    /// The rules in force and their alerts.
+    pub rules: Rules,
     pub settings: Arc<Settings>,
     /// Where snapshots are made; `None` keeps the whole administrative API off.
     pub snapshots: Option<PathBuf>,

@@ -147,6 +147,7 @@ mod tests {
     use super::super::write_api::Room;
     use super::super::{auth, guard};
     use super::*;
+    use crate::alert::rule::Rules;
     use crate::ingest::{Ways, otlp};
     use crate::migration::Tracker;
     use crate::model::{Clock, SystemClock};
@@ -164,6 +165,7 @@ mod tests {
         let shared: Arc<dyn Clock> = clock.clone();
         let state = ApiState {
             engine: promql::Engine::new(reader.clone(), promql::Limits::default()),
+            alerts: crate::alert::dispatch::Handle::stopped(),
             migrations: Tracker::open(reader.clone(), writer.clone(), clock.clone(), &[]).unwrap(),
             ways: Ways::open(&reader, &writer, &shared, &metrics, otlp::Config::default()).unwrap(),
             reader,
@@ -180,6 +182,7 @@ mod tests {
             watches: Arc::default(),
             dead_letters: Arc::new(|_| Ok(Vec::new())),
             targets: Arc::new(Vec::new),
+            rules: Rules::default(),
             settings: Arc::default(),
             snapshots: None,
         };

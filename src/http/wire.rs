@@ -3,6 +3,7 @@
 //! Times are milliseconds since 1970 (`_ms`), spans are seconds. A number that is not known is `null`,
 //! never 0.
 
+mod alerting;
 mod store;
 mod target;
 
@@ -10,6 +11,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use alerting::{
+    AlertChannel, AlertGroup, AlertState, Alerting, NewSilence, Silence, SilenceId, SilenceMatcher,
+    SilenceStatus,
+};
 pub use store::{Codec, Encoding, Snapshot, StoreStatus};
 pub use target::Target;
 

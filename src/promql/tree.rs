@@ -20,6 +20,11 @@ pub(super) fn tree(query: &str) -> Result<Value, Error> {
     Ok(node(&parse(query)?.expr))
 }
 
+/// The query in the canonical form, on one line.
+pub(super) fn line(query: &str) -> Result<String, Error> {
+    Ok(parse(query)?.expr.to_string())
+}
+
 /// The query in the canonical form, split over lines where it is long.
 pub(super) fn format(query: &str) -> Result<String, Error> {
     Ok(parse(query)?.expr.prettify())

@@ -1,5 +1,6 @@
 //! Each part's state and since when: what `/api/v1/health` and `/-/ready` answer from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use crate::model::{Clock, Timestamp};
 pub struct Health {
     clock: Arc<dyn Clock>,
     started_at: Timestamp,
-    parts: Arc<Mutex<BTreeMap<&'static str, Part>>>,
+    parts: Arc<Mutex<BTreeMap<Cow<'static, str>, Part>>>,
     caption: Arc<Mutex<String>>,
 }
 
@@ -58,11 +59,16 @@ impl Health {
     }
 
     /// Reports a part's state; `since` moves only when the state changes.
-    pub fn set(&self, part: &'static str, state: State, message: impl Into<String>) {
+    pub fn set(
+        &self,
+        part: impl Into<Cow<'static, str>>,
+        state: State,
+        message: impl Into<String>,
+    ) {
         let now = self.clock.now();
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let message = message.into();
-        let entry = parts.entry(part).or_insert_with(|| Part {
+        let entry = parts.entry(part.into()).or_insert_with(|| Part {
             state,
             since: now,
             message: String::new(),
@@ -74,7 +80,7 @@ impl Health {
     }
 
     /// All parts by name.
-    pub fn parts(&self) -> BTreeMap<&'static str, Part> {
+    pub fn parts(&self) -> BTreeMap<Cow<'static, str>, Part> {
         self.parts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

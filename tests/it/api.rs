@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use cutover::alert::dispatch::Handle;
+use cutover::alert::rule::Rules;
 use cutover::http::{ApiState, Limits, Listen, Tokens, router};
 use cutover::ingest::{Ways, otlp};
 use cutover::migration::{Config, Tracker};
@@ -84,6 +86,7 @@ impl Api {
             engine: Engine::new(store.reader(), promql::Limits::default()),
             reader: store.reader(),
             writer: store.writer(),
+            alerts: Handle::stopped(),
             migrations: tracker.clone(),
             ways: Ways::open(
                 &store.reader(),
@@ -105,6 +108,7 @@ impl Api {
             watches: Arc::new(BTreeMap::new()),
             dead_letters: Arc::new(|_| Ok(vec![])),
             targets: Arc::new(Vec::new),
+            rules: Rules::default(),
             settings: Arc::default(),
             snapshots: None,
         };

@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::string_slice, reason = "a test may panic")]
 
+mod alerting;
 mod api;
 mod bad_input;
 mod cdc;
@@ -18,6 +19,7 @@ mod egress;
 mod http;
 mod kafka;
 mod kill;
+mod kill_delivery;
 mod kill_write;
 mod migrations;
 mod operations;
@@ -26,6 +28,8 @@ mod prometheus;
 mod promql;
 mod push;
 mod real;
+mod replay;
+mod rules;
 mod scrape;
 mod screens;
 mod support;

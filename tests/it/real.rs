@@ -11,6 +11,7 @@ mod debezium;
 mod differential;
 mod http;
 mod kafka;
+mod rules;
 mod topic;
 mod workload;
 

@@ -3,6 +3,8 @@
 //! The same text is taken in the configuration, on the command line and in the store. A label that is
 //! not there counts as the empty value, and a regular expression has to match the whole value.
 
+use std::error::Error as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Pairs;
@@ -21,15 +23,8 @@ pub enum BadMatcher {
         "{text:?} is not a matcher: {reason}; write it as name=value, name!=value, name=~regex or name!~regex"
     )]
     Syntax { text: String, reason: &'static str },
-    #[error("{text:?}: {source}: {}", why(source))]
-    Regex { text: String, source: BadRegex },
-}
-
-/// What the expression's own error says, on one line.
-fn why(error: &BadRegex) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    let cause = cause.unwrap_or_default();
-    cause.lines().last().unwrap_or_default().trim().to_owned()
+    #[error("{text:?} has a regular expression that is none: {reason}")]
+    Regex { text: String, reason: String },
 }
 
 /// The longer signs first: `=~` begins with `=`.
@@ -61,10 +56,17 @@ pub fn parse(text: &str) -> Result<Matcher, BadMatcher> {
         None => value.to_owned(),
         Some(quoted) => unquote(quoted).ok_or_else(|| wrong("its quotes do not fit"))?,
     };
-    Matcher::new(name, op, value).map_err(|source| BadMatcher::Regex {
+    Matcher::new(name, op, value).map_err(|error| BadMatcher::Regex {
         text: text.to_owned(),
-        source,
+        reason: why(&error),
     })
+}
+
+/// What the expression's own error says; its last line, for the ones before draw an arrow.
+fn why(error: &BadRegex) -> String {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    let last = cause.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
 }
 
 /// The text up to the quote that ends it, which has to be the last character.
@@ -74,16 +76,13 @@ fn unquote(quoted: &str) -> Option<String> {
     while let Some(character) = characters.next() {
         match character {
             '"' => return characters.next().is_none().then_some(value),
-            '\\' => value.push(match characters.next()? {
-                'n' => '\n',
-                't' => '\t',
-                escaped @ ('"' | '\\') => escaped,
+            '\\' => match characters.next()? {
+                'n' => value.push('\n'),
+                't' => value.push('\t'),
+                escaped @ ('"' | '\\') => value.push(escaped),
                 // `\d` and its kin are for the regular expression.
-                other => {
-                    value.push('\\');
-                    other
-                }
-            }),
+                other => value.extend(['\\', other]),
+            },
             other => value.push(other),
         }
     }
