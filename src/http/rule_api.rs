@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State as FromState;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::alert::Pairs;
@@ -36,9 +37,9 @@ struct GroupView<'a> {
     name: &'a str,
     file: &'a str,
     rules: Vec<RuleView<'a>>,
-    interval: f64,
+    interval: Seconds,
     limit: usize,
-    evaluation_time: f64,
+    evaluation_time: Seconds,
     last_evaluation: String,
 }
 
@@ -55,8 +56,8 @@ struct AlertingView<'a> {
     state: &'static str,
     name: &'a str,
     query: &'a str,
-    duration: f64,
-    keep_firing_for: f64,
+    duration: Seconds,
+    keep_firing_for: Seconds,
     labels: &'a Pairs,
     annotations: Pairs,
     /// `null` where alerts were not asked for, as in Prometheus.
@@ -85,7 +86,7 @@ struct Outcome<'a> {
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<&'a str>,
-    evaluation_time: f64,
+    evaluation_time: Seconds,
     last_evaluation: String,
 }
 
@@ -99,6 +100,19 @@ struct AlertView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_firing_since: Option<String>,
     value: String,
+}
+
+/// Seconds as Go writes a float: whole ones without a point.
+struct Seconds(Duration);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.subsec_nanos() == 0 {
+            serializer.serialize_u64(self.0.as_secs())
+        } else {
+            serializer.serialize_f64(self.0.as_secs_f64())
+        }
+    }
 }
 
 /// Which rules are asked for.
@@ -214,9 +228,9 @@ pub(super) async fn rules(
             name: &group.spec.name,
             file: &group.spec.file,
             rules,
-            interval: group.interval.as_secs_f64(),
+            interval: Seconds(group.interval),
             limit: group.spec.limit,
-            evaluation_time: group.evaluation_time.as_secs_f64(),
+            evaluation_time: Seconds(group.evaluation_time),
             last_evaluation: time(group.last_evaluation),
         });
     }
@@ -235,7 +249,7 @@ fn rule_view<'a>(rule: &'a Rule, member: &'a Member, with_alerts: bool) -> RuleV
     let outcome = Outcome {
         health,
         last_error,
-        evaluation_time: member.evaluation_time.as_secs_f64(),
+        evaluation_time: Seconds(member.evaluation_time),
         last_evaluation: time(member.last_evaluation),
     };
     match &rule.kind {
@@ -250,8 +264,8 @@ fn rule_view<'a>(rule: &'a Rule, member: &'a Member, with_alerts: bool) -> RuleV
             state: state_name(member),
             name: &rule.name,
             query: &rule.query,
-            duration: alerting.hold.as_secs_f64(),
-            keep_firing_for: alerting.keep_firing_for.as_secs_f64(),
+            duration: Seconds(alerting.hold),
+            keep_firing_for: Seconds(alerting.keep_firing_for),
             labels: &rule.labels,
             annotations: annotations(alerting),
             alerts: with_alerts.then(|| active(member).map(alert_view).collect()),

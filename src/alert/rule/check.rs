@@ -178,6 +178,7 @@ impl Checker {
 
     fn rule(&mut self, line: u64, rule: file::Rule, shared: &Texts) -> Rule {
         let is_alert = rule.alert.is_some();
+        let is_named = is_alert || rule.record.is_some();
         let name = match (rule.record, rule.alert) {
             (Some(_), Some(alert)) => {
                 self.add(line, "a rule has both record and alert");
@@ -209,7 +210,9 @@ impl Checker {
                 annotations: self.templates("annotation", &annotations),
             })
         } else {
-            self.recording(line, &name);
+            if is_named {
+                self.recording_name(line, &name);
+            }
             for (key, is_there) in [
                 ("for", rule.hold.is_some()),
                 ("keep_firing_for", rule.keep_firing_for.is_some()),
@@ -238,7 +241,7 @@ impl Checker {
         }
     }
 
-    fn recording(&mut self, line: u64, name: &str) {
+    fn recording_name(&mut self, line: u64, name: &str) {
         let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | ':');
         let starts_well = name.starts_with(|it: char| is_name(it) && !it.is_ascii_digit());
         if !starts_well || !name.chars().all(is_name) {
@@ -464,7 +467,7 @@ groups:
             )
         };
         assert_eq!(
-            problems(&rules("(up)")),
+            problems(&rules("'up  '")),
             ["6: \"a\" is the same rule as in line 4"]
         );
         let groups = check("a.yml", &rules("down")).unwrap();

@@ -77,11 +77,19 @@ fn explain(error: &serde_saphyr::Error) -> String {
 fn unknown_key(unknown: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
-        .map(|name| (strsim::jaro_winkler(unknown, name), *name))
+        .map(|name| (similarity(unknown, name), *name))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN);
     match nearest {
         Some((_, name)) => format!("unknown key `{unknown}`, did you mean `{name}`?"),
         None => format!("unknown key `{unknown}`, known are: {}", known.join(", ")),
     }
+}
+
+/// One letter too many, too few, wrong or misplaced is a misspelling also of a short name.
+fn similarity(unknown: &str, known: &str) -> f64 {
+    if strsim::damerau_levenshtein(unknown, known) <= 1 {
+        return 1.0;
+    }
+    strsim::jaro_winkler(unknown, known)
 }

@@ -315,20 +315,21 @@ fn alerts_of(
     Ok(alerts)
 }
 
-/// More alerts than the group allows are none, as in Prometheus; those that fired are over.
+/// More alerts than the group allows are none, as in Prometheus; those that were told are over.
 fn within_limit(alerts: &mut Alerts, limit: usize, at: Timestamp) -> Option<Error> {
     let is_active = |alert: &&Active| alert.state != State::Resolved;
     let found = alerts.values().filter(is_active).count();
     if limit == 0 || found <= limit {
         return None;
     }
-    for alert in alerts
-        .values_mut()
-        .filter(|alert| alert.state == State::Firing)
-    {
-        alert.resolve(at);
-    }
-    alerts.retain(|_, alert| alert.is_kept(at));
+    alerts.retain(|_, alert| match alert.state {
+        State::Pending => false,
+        State::Firing => {
+            alert.resolve(at);
+            alert.fired_at != Some(at)
+        }
+        State::Resolved => true,
+    });
     Some(Error::Result(format!(
         "exceeded limit of {limit} with {found} alerts"
     )))
