@@ -158,7 +158,7 @@ fn post(server: &Server, names: &[String], is_over: bool) -> bool {
 
 fn config(address: SocketAddr) -> String {
     format!(
-        "[anomaly]\nenabled = false\n\
+        "[anomaly]\nenabled = false\n[rules]\nbuilt_in = false\n\
          [alert]\ngroup_wait = \"0\"\ngroup_interval = \"1s\"\nresolve_timeout = \"1h\"\n\
          [[channel]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"http://{address}/\"\n"
     )

@@ -170,7 +170,7 @@ mod tests {
     fn an_alert_that_fires_is_given_an_end_that_is_far_away() {
         let all = notification();
         let until = all.at.after(Duration::from_secs(12 * 3_600));
-        let posted = |alert| serde_json::to_value(PostedAlert::new(alert, until)).unwrap();
+        let posted = |alert: &Alert| serde_json::to_value(PostedAlert::new(alert, until)).unwrap();
         let expected = json!({
             "labels": {
                 "alertname": "high_error_rate", "migration_id": "shop", "severity": "critical",
@@ -185,14 +185,17 @@ mod tests {
         });
         assert_eq!(posted(&all.alerts[0]), expected);
         assert_eq!(posted(&all.alerts[2])["endsAt"], "2026-11-26T03:04:00.000Z");
-        let mut odd = alert("a", "", Some(Timestamp::EPOCH));
+        let odd = alert("a", "", Some(Timestamp::EPOCH));
         let odd_posted = posted(&odd);
         assert_eq!(odd_posted["endsAt"], odd_posted["startsAt"]);
         assert_eq!(odd_posted["labels"].get("severity"), None);
         assert_eq!(odd_posted.get("generatorURL"), None);
-        odd.ends_at = None;
-        odd.starts_at = Timestamp::MAX;
-        assert_eq!(posted(&odd)["endsAt"], "9999-12-31T23:59:59.000Z");
+        let endless = Alert {
+            ends_at: None,
+            starts_at: Timestamp::MAX,
+            ..odd.clone()
+        };
+        assert_eq!(posted(&endless)["endsAt"], "9999-12-30T22:00:00.000Z");
     }
 
     #[test]

@@ -15,8 +15,8 @@ const SENTENCE_CHARS_MAX: usize = 1_000;
 const FACT_CHARS_MAX: usize = 200;
 /// Alerts that a title names.
 const NAMES_MAX: usize = 3;
-/// 9999-12-31 23:59:59 UTC, the last moment that RFC 3339 can write.
-const LAST_MS: i64 = 253_402_300_799_000;
+/// 9999-12-30 22:00:00 UTC, the last moment that can be written in every time zone.
+const LAST_MS: i64 = 253_402_207_200_000;
 
 /// How bad an alert is, from the label `severity`. In ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

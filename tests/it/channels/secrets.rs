@@ -83,7 +83,7 @@ fn a_section_that_is_refused_shows_no_secret() {
         let refused = match toml::from_str::<Config>(&section) {
             Err(error) => error.message().to_owned(),
             Ok(config) => {
-                let checked = cutover::alert::channel::check(&[config.clone()]);
+                let checked = cutover::alert::channel::check(std::slice::from_ref(&config));
                 let error = checked.unwrap_err();
                 assert!(
                     Channel::new(&config, std::time::Duration::ZERO).is_err(),

@@ -190,7 +190,8 @@ fn an_alertmanager_refuses_what_is_no_alert() {
 struct MailServer {
     lines: BufReader<ChildStdout>,
     port: u16,
-    _running: Killed,
+    /// Ends with the rest.
+    _child: Killed,
 }
 
 impl MailServer {
@@ -209,14 +210,14 @@ impl MailServer {
             .spawn()
             .expect("there is Python");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        let _running = Killed(child);
+        let child = Killed(child);
         let mut line = String::new();
         lines.read_line(&mut line).expect("it prints its port");
         let port = line.trim().parse().expect("it prints its port");
         Some(Self {
             lines,
             port,
-            _running,
+            _child: child,
         })
     }
 
