@@ -4,6 +4,7 @@
 //! Each request has a connection of its own: notifications are rare, and one that was kept open would
 //! mostly be found closed.
 
+use std::cmp::Reverse;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -297,9 +298,11 @@ pub(super) fn innermost(error: &dyn StdError) -> String {
 /// A text of the other side without what it may have repeated of our secrets.
 pub(super) fn clear<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
     let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| {
-        text.replace(secret, REDACTED)
-    })
+    let mut secrets: Vec<&str> = secrets.collect();
+    // One may be part of another, of which nothing is to be left.
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    let hide = |text: String, secret: &&str| text.replace(*secret, REDACTED);
+    secrets.iter().fold(text.to_owned(), hide)
 }
 
 /// `Retry-After`, in seconds or as a date; the date counts from the answer's own, so that no two clocks

@@ -144,7 +144,9 @@ pub(super) fn slack(request: &Request) -> Result<(), String> {
         if attachment.has("color") {
             attachment.one_of("color", &["good", "warning", "danger"])?;
             unescaped(&attachment.text("title", 1_000)?)?;
-            attachment.url("title_link")?;
+            if attachment.has("title_link") {
+                attachment.url("title_link")?;
+            }
             attachment.text("footer", 300)?;
             attachment.is("mrkdwn_in", &Value::Array(Vec::new()))?;
             let ts = attachment.take("ts")?;
@@ -192,7 +194,9 @@ pub(super) fn pagerduty(request: &Request) -> Result<(), String> {
         return event.end();
     }
     event.text("client", 200)?;
-    event.url("client_url")?;
+    if event.has("client_url") {
+        event.url("client_url")?;
+    }
     for link in event.list("links", 100)? {
         let mut link = Object::new("link", link)?;
         link.url("href")?;

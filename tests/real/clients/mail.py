@@ -25,7 +25,7 @@ options = options.parse_args()
 class Printer:
     async def handle_DATA(self, server, session, envelope):
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        part = lambda kind: mail.get_body((kind,)).get_content()
+        part = lambda kind: mail.get_body((kind,)).get_content().replace("\r\n", "\n")
         print(json.dumps({
             "encrypted": session.ssl is not None,
             "authenticated": session.authenticated,
