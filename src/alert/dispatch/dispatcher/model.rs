@@ -309,9 +309,17 @@ impl Run {
                 }
             }
         }
-        let last = self.told_at.insert(notification.group_key.clone(), now);
+        let decided = notification.at.ms() / 1_000;
+        // Repeats keep to the grid of decisions, unless telling took longer than a step of it.
+        let counts_from = if now - decided < GROUP_INTERVAL {
+            decided
+        } else {
+            now
+        };
+        let last = self
+            .told_at
+            .insert(notification.group_key.clone(), counts_from);
         if let Some(last) = last {
-            let decided = notification.at.ms() / 1_000;
             // What waited is told when it can be; otherwise the intervals hold.
             let waited = decided < self.takes_since || decided < now;
             assert!(
