@@ -6,9 +6,9 @@
 //!                       run (the loop)└─► inbox, /api/v1/rules, /api/v1/alerts
 //! ```
 //!
-//! [`file`](mod@file) reads YAML, `check` refuses what is wrong with line and reason, a [`Set`] is all
+//! `file` reads YAML, `check` refuses what is wrong with line and reason, a [`Set`] is all
 //! that is in force. A [`Group`] is evaluated rule by rule; what a rule found is committed before the
-//! next one reads. [`run`](mod@run) is the loop around the groups and the only part with I/O.
+//! next one reads. `run` is the loop around the groups and the only part with I/O.
 //!
 //! What callers may rely on: the state of alerts and the series that tell of it are one commit; a file
 //! that is not right changes nothing; alerts go through [`State`] as Prometheus' do.
