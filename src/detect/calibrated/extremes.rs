@@ -1,0 +1,84 @@
+//! How large a measure gets in normal times: its running far quantiles, and what follows from them.
+
+use serde::{Deserialize, Serialize};
+
+/// The running 99 % and 99.9 % quantiles of a measure, and the largest number of late.
+///
+/// A stochastic approximation (Robbins and Monro 1951) on the logarithm: a number beyond the quantile
+/// raises it by a step, any other lowers it by as much as balances that at the quantile. The first
+/// hundred numbers only set where it begins. Single precision is plenty: a quantile that rests on a few
+/// numbers is known to a tenth at best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Extremes {
+    quantile_99: f32,
+    quantile_999: f32,
+    largest: f32,
+    count: u32,
+}
+
+const COUNT_MIN: u32 = 100;
+const STEP: f32 = 0.07;
+/// A quantile of 0 could not rise by factors.
+const QUANTILE_MIN: f32 = 0.02;
+/// By which part the largest number is forgotten with each further one: by half in 23,000.
+const FORGOTTEN: f32 = 3e-5;
+/// Numbers beyond any of these measures say no more than this one.
+const MEASURE_MAX: f64 = 1e9;
+
+/// From the quantile of one in a hundred to that of one in a thousand is a decade; the limit lies so
+/// many further on, as if the tail went on as it began.
+const DECADES: f32 = 2.3;
+/// How much farther while little is known: by as many parts of the count.
+const YOUNG: f32 = 64.0;
+/// The limit lies at least this much beyond what was normal of late.
+const BEYOND_LARGEST: f32 = 1.1;
+
+impl Extremes {
+    pub(super) fn learn(&mut self, measure: f64) {
+        let measure = measure.min(MEASURE_MAX) as f32;
+        self.count = self.count.saturating_add(1);
+        self.largest = (self.largest * (1.0 - FORGOTTEN)).max(measure);
+        if self.count < COUNT_MIN {
+            self.quantile_999 = self.quantile_999.max(measure);
+            self.quantile_99 = self.quantile_99.max(0.8 * measure);
+            return;
+        }
+        approach(&mut self.quantile_99, measure, 0.01);
+        approach(&mut self.quantile_999, measure, 0.001);
+        self.quantile_99 = self.quantile_99.max(QUANTILE_MIN);
+        self.quantile_999 = self.quantile_999.max(self.quantile_99);
+    }
+
+    /// The measure in multiples of what one in a thousand exceeds, or of `floor` where that is less.
+    pub(super) fn multiple(&self, measure: f64, floor: f64) -> f64 {
+        measure / f64::from(self.quantile_999).max(floor)
+    }
+
+    /// What is hardly ever exceeded in normal times; at least `floor`.
+    pub(super) fn limit(&self, floor: f64) -> f64 {
+        // Of a measure that is nearly always 0 the lower quantile says nothing.
+        let inner = self.quantile_99.max(self.quantile_999 / 3.0);
+        let outer = self.quantile_999 + DECADES * (self.quantile_999 - inner);
+        let young = 1.0 + YOUNG / self.count.max(1) as f32;
+        let limit = (outer * young).max(BEYOND_LARGEST * self.largest);
+        f64::from(limit).max(floor)
+    }
+
+    /// Whether a measure is one of the usual hundred.
+    pub(super) fn is_usual(&self, measure: f64) -> bool {
+        measure < f64::from(self.quantile_99)
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// Moves a quantile that the part `beyond` of all numbers exceeds.
+fn approach(quantile: &mut f32, measure: f32, beyond: f32) {
+    *quantile *= if measure > *quantile {
+        1.0 + STEP * (1.0 - beyond)
+    } else {
+        1.0 - STEP * beyond
+    };
+}
