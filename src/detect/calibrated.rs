@@ -26,7 +26,7 @@ use self::alarm::{Alarm, Cause, Excess};
 use self::counter::Counter;
 use self::pace::Pace;
 use self::surprise::{MUTED_VALUES, Surprise};
-use self::usual::Usual;
+use self::usual::{Lesson, Usual};
 use super::anomaly::Direction;
 use super::verdict::{Manner, SCORE_MAX, Terms, Verdict};
 use super::watch::Sides;
@@ -200,10 +200,10 @@ impl Calibrated {
             }
             step.excess = Some(excess);
         }
-        let is_normal = step.excess.is_none_or(|excess| excess.is_normal);
+        let lesson = step.excess.map_or(Lesson::Normal, |excess| excess.lesson);
         let interval = self.pace.interval_seconds();
         self.usual
-            .learn(at_seconds, interval, meaning.value, is_normal);
+            .learn(at_seconds, interval, meaning.value, lesson);
         step
     }
 

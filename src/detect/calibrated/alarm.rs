@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::extremes::Extremes;
-use super::usual::Deviations;
+use super::usual::{Deviations, Lesson};
 
 /// Judges what lasts: of three values in a row two have to be beyond the limit.
 ///
@@ -51,8 +51,7 @@ pub(super) struct Excess {
     pub(super) cause: Cause,
     /// It begins here, or has become much worse.
     pub(super) is_news: bool,
-    /// Whether the value may be learned from.
-    pub(super) is_normal: bool,
+    pub(super) lesson: Lesson,
     /// The last values are normal again, whatever their average remembers.
     pub(super) is_past: bool,
 }
@@ -109,7 +108,7 @@ impl Alarm {
             (of_late, cause)
         };
         let excess = self.turn(multiple, of_late, cause, open_max);
-        if excess.is_normal {
+        if excess.lesson == Lesson::Normal {
             self.level.learn(level);
             self.chart.learn(chart);
             if let Some(time) = time {
@@ -174,11 +173,15 @@ impl Alarm {
             multiple,
             cause,
             is_news: false,
-            is_normal: false,
+            lesson: if open_max.is_some() {
+                Lesson::Abnormal
+            } else {
+                Lesson::Rejected
+            },
             is_past,
         };
         match &mut self.state {
-            State::Quiet if multiple <= 1.0 => excess.is_normal = true,
+            State::Quiet if multiple <= 1.0 => excess.lesson = Lesson::Normal,
             State::Quiet => {
                 excess.is_news = true;
                 self.alarms += 1.0;
@@ -200,7 +203,7 @@ impl Alarm {
                 } else if self.calm >= CALM_VALUES {
                     self.state = State::Quiet;
                 } else if is_accepted {
-                    excess.is_normal = true;
+                    excess.lesson = Lesson::Normal;
                     excess.multiple = multiple.min(1.0);
                 }
             }

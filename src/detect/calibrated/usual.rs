@@ -18,7 +18,7 @@ const LEVEL_WEIGHT: f64 = 0.002_4;
 const BASE_WEIGHT: f64 = 0.000_5;
 const MOVE_WEIGHT: f64 = 0.008;
 const CHART_WEIGHT: f64 = 0.03;
-/// Of what is not normal, the level learns this part.
+/// Of what is not normal, this part.
 const ABNORMAL_WEIGHT: f64 = 0.23;
 
 /// The usual deviation is at least this part of the level...
@@ -74,6 +74,15 @@ pub(super) struct Expected {
     pub(super) scale: f64,
     /// Whether the time of the day has a say.
     pub(super) is_by_time: bool,
+}
+
+/// What a value teaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lesson {
+    Normal,
+    /// It is not normal, but may be in the end: it pulls at the level, and at nothing else.
+    Abnormal,
+    Rejected,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -178,13 +187,14 @@ impl Usual {
         if self.count == 0 {
             self.last = [value; 3];
             self.chart = value;
-            self.range = Range::of(value);
             (self.stretch, self.stretch_max) = (1.0, 1.0);
         } else if value == self.last[2] {
             self.stretch += 1.0;
         }
         self.count = self.count.saturating_add(1);
         if self.count <= COUNT_MIN {
+            // Many series begin with values that never come again.
+            self.range = Range::of(value);
             return None;
         }
         let (level, base) = (self.level.mean(), self.base.mean());
@@ -215,14 +225,15 @@ impl Usual {
         }
     }
 
-    /// Learns the newest value, wholly when it `is_normal`. `interval_seconds` is the usual one.
+    /// Learns the newest value. `interval_seconds` is the usual one.
     pub(super) fn learn(
         &mut self,
         at_seconds: f64,
         interval_seconds: f64,
         value: f64,
-        is_normal: bool,
+        lesson: Lesson,
     ) {
+        let is_normal = lesson == Lesson::Normal;
         let step = value - self.last[2];
         if step != 0.0 {
             if is_normal && self.count > 1 {
@@ -234,16 +245,24 @@ impl Usual {
         let (level_scale, base_scale) = (self.scale(&self.level), self.scale(&self.base));
         if is_normal {
             // An excursion is told by three values, so only the one before them is known to be none.
-            self.range.learn(self.last[0]);
+            if self.count > COUNT_MIN {
+                self.range.learn(self.last[0]);
+            }
             self.learn_moves(step);
             self.learn_day(at_seconds, interval_seconds, value, level_scale);
         } else {
             self.range.put_off(value);
         }
-        let weight = if is_normal { 1.0 } else { ABNORMAL_WEIGHT };
-        let level = self.bounded(self.level.mean(), LEARNED_MAX * level_scale, value);
+        let weight = match lesson {
+            Lesson::Normal => LEVEL_WEIGHT,
+            Lesson::Abnormal => LEVEL_WEIGHT * ABNORMAL_WEIGHT,
+            Lesson::Rejected => 0.0,
+        };
+        if weight > 0.0 {
+            let level = self.bounded(self.level.mean(), LEARNED_MAX * level_scale, value);
+            self.level.learn(level, weight);
+        }
         let base = self.bounded(self.base.mean(), LEARNED_MAX * base_scale, value);
-        self.level.learn(level, weight * LEVEL_WEIGHT);
         self.base.learn(base, BASE_WEIGHT);
         if self.count <= COUNT_MIN {
             self.chart = self.base.mean();
