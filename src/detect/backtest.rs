@@ -167,7 +167,9 @@ const MILLISECONDS_MAX: f64 = 1e17;
 fn parse_time(field: &str) -> Result<Timestamp, String> {
     let text = bare(field);
     let wrong = || {
-        format!("{text:?} is not a time: expected Unix seconds, milliseconds or YYYY-MM-DD hh:mm:ss")
+        format!(
+            "{text:?} is not a time: expected Unix seconds, milliseconds or YYYY-MM-DD hh:mm:ss"
+        )
     };
     if let Ok(number) = text.parse::<f64>() {
         let ms = if number.abs() >= MILLISECONDS_FROM {
@@ -254,13 +256,19 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named_with_its_line() {
         for (input, error) in [
-            ("timestamp,count\n60,3\n", "line 1: there is no column named \"value\""),
+            (
+                "timestamp,count\n60,3\n",
+                "line 1: there is no column named \"value\"",
+            ),
             (
                 "at,count\n60,3\n",
                 "line 1: expected the names timestamp,value or a first row, got \"at,count\"",
             ),
             ("60,3\n\n120,x\n", "line 3: \"x\" is not a number"),
-            ("60,3\n120\n", "line 2: expected timestamp,value, got \"120\""),
+            (
+                "60,3\n120\n",
+                "line 2: expected timestamp,value, got \"120\"",
+            ),
             (
                 "60,3\n12:00,4\n",
                 "line 2: \"12:00\" is not a time: expected Unix seconds, milliseconds or \
@@ -290,8 +298,14 @@ mod tests {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
             let written = self.written.borrow();
             let lines = written.iter().filter(|byte| **byte == b'\n').count();
-            assert_eq!(lines, self.read + 1, "the header and every row that was read");
-            let Some(row) = self.rows.next() else { return Ok(0) };
+            assert_eq!(
+                lines,
+                self.read + 1,
+                "the header and every row that was read"
+            );
+            let Some(row) = self.rows.next() else {
+                return Ok(0);
+            };
             self.read += 1;
             into[..row.len()].copy_from_slice(row.as_bytes());
             Ok(row.len())
@@ -319,6 +333,13 @@ mod tests {
             read: 0,
         };
         score(slow, std::io::BufWriter::new(Shared(&written))).unwrap();
-        assert_eq!(written.borrow().iter().filter(|byte| **byte == b'\n').count(), 4);
+        assert_eq!(
+            written
+                .borrow()
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count(),
+            4
+        );
     }
 }

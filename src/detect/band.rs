@@ -54,11 +54,6 @@ impl Band {
         Some(verdict)
     }
 
-    /// Nothing usual is known yet to hold a number against.
-    pub(super) fn skip(&mut self) {
-        self.multiple = 0.0;
-    }
-
     /// Learns from the number that was judged normal; `learns` when it was held against something.
     pub(super) fn accept(&mut self, value: f64, learns: bool) {
         if learns {

@@ -91,8 +91,10 @@ impl Ranked {
     /// Takes a value in, and the oldest out when there are more than `most`.
     fn push(&mut self, value: f64, most: usize) {
         // Exactly: what a `Vec` grows by itself would double the state.
-        self.by_time.reserve_exact(most.saturating_sub(self.by_time.len()));
-        self.by_size.reserve_exact(most.saturating_sub(self.by_size.len()));
+        self.by_time
+            .reserve_exact(most.saturating_sub(self.by_time.len()));
+        self.by_size
+            .reserve_exact(most.saturating_sub(self.by_size.len()));
         while self.by_time.len() >= most
             && let Some(oldest) = self.by_time.pop_front()
         {
@@ -125,7 +127,11 @@ impl Ranked {
         if mad > 0.0 {
             return mad / MAD_OF_NORMAL;
         }
-        let sum: f64 = self.by_size.iter().map(|value| (value - median).abs()).sum();
+        let sum: f64 = self
+            .by_size
+            .iter()
+            .map(|value| (value - median).abs())
+            .sum();
         OF_MEAN_DEVIATION * sum / self.len() as f64
     }
 

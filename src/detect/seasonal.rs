@@ -93,7 +93,8 @@ impl Seasonal {
         let (mean, variance) = (f64::from(self.means[hour]), f64::from(self.variances[hour]));
         let deviation = bounded(value) - mean;
         self.means[hour] = (mean + weight * deviation) as f32;
-        self.variances[hour] = ((1.0 - weight) * (variance + weight * deviation * deviation)) as f32;
+        self.variances[hour] =
+            ((1.0 - weight) * (variance + weight * deviation * deviation)) as f32;
     }
 
     /// What exceeded the limit passed before it counted as an anomaly: normal times have it too.

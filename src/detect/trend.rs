@@ -147,9 +147,7 @@ mod tests {
         for step in 0..30 {
             // 0.5 a step, which is 15 s; and two wild values.
             let wild = if step == 11 || step == 20 { 1e6 } else { 0.0 };
-            trend
-                .points
-                .push_back((at(step), 0.5 * step as f64 + wild));
+            trend.points.push_back((at(step), 0.5 * step as f64 + wild));
         }
         assert!((trend.slope().unwrap() - 0.5 / 15.0).abs() < 1e-12);
         let one_time = Trend {

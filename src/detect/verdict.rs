@@ -125,11 +125,7 @@ impl Terms {
             lower: (usual.center - reach).max(floor),
             upper: usual.center + reach,
             deviations: deviation.abs() / scale,
-            manner: if is_novel {
-                Manner::Novel
-            } else {
-                Manner::Far
-            },
+            manner: if is_novel { Manner::Novel } else { Manner::Far },
         }
     }
 }

@@ -29,8 +29,13 @@ impl ZScore {
             deviation: moments.deviation(),
             is_nonnegative: self.band.is_nonnegative(),
         };
-        self.band
-            .judge(value, &usual, terms.zscore_width, terms.warmup_samples, terms)
+        self.band.judge(
+            value,
+            &usual,
+            terms.zscore_width,
+            terms.warmup_samples,
+            terms,
+        )
     }
 
     /// Learns from a value that was judged normal.

@@ -98,7 +98,11 @@ impl Alarm {
         self.alarms *= ALARM_REMEMBERED;
         let (of_late, cause) = self.of_late(level, time, beyond, deviations.standstill, count);
         let is_young = count <= VALUES_MIN;
-        let widened = if is_young { f64::INFINITY } else { self.widened() };
+        let widened = if is_young {
+            f64::INFINITY
+        } else {
+            self.widened()
+        };
         let of_late = of_late / widened;
         let explained = self.explained(time);
         let chart_excess = explained * chart / self.chart.limit(LIMIT_MIN) / widened;
@@ -108,8 +112,12 @@ impl Alarm {
             (of_late, cause)
         };
         let excess = self.turn(multiple, of_late, cause, open_max);
-        if excess.lesson == Lesson::Normal {
-            self.level.learn(level);
+        if multiple > 1.0 {
+            self.level.reject();
+            self.chart.reject();
+            self.time_of_day.reject();
+        } else if excess.lesson == Lesson::Normal {
+            self.level.learn_run(level);
             self.chart.learn(chart);
             if let Some(time) = time {
                 self.time_of_day.learn(time);

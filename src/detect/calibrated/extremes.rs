@@ -8,12 +8,18 @@ use serde::{Deserialize, Serialize};
 /// raises it by a step, any other lowers it by as much as balances that at the quantile. The first
 /// hundred numbers only set where it begins. Single precision is plenty: a quantile that rests on a few
 /// numbers is known to a tenth at best.
+///
+/// A run of numbers beyond the outer quantile is learned when it is over: what builds up slowly would
+/// else push the limit along in front of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Extremes {
     quantile_99: f32,
     quantile_999: f32,
     largest: f32,
     count: u32,
+    /// The present run of numbers beyond the outer quantile: how many, and the largest.
+    run: u32,
+    run_max: f32,
 }
 
 const COUNT_MIN: u32 = 100;
@@ -22,6 +28,8 @@ const STEP: f32 = 0.07;
 const QUANTILE_MIN: f32 = 0.02;
 /// By which part the largest number is forgotten with each further one: by half in 23,000.
 const FORGOTTEN: f32 = 3e-5;
+/// Of a longer run no more is learned.
+const RUN_MAX: u32 = 100;
 /// Numbers beyond any of these measures say no more than this one.
 const MEASURE_MAX: f64 = 1e9;
 
@@ -34,10 +42,43 @@ const YOUNG: f32 = 64.0;
 const BEYOND_LARGEST: f32 = 1.1;
 
 impl Extremes {
+    /// Learns a number at once.
     pub(super) fn learn(&mut self, measure: f64) {
         let measure = measure.min(MEASURE_MAX) as f32;
         self.count = self.count.saturating_add(1);
         self.largest = (self.largest * (1.0 - FORGOTTEN)).max(measure);
+        self.approach(measure);
+    }
+
+    /// Learns a number, one beyond the outer quantile when its run is over.
+    pub(super) fn learn_run(&mut self, measure: f64) {
+        let bounded = measure.min(MEASURE_MAX) as f32;
+        if self.count >= COUNT_MIN && bounded > self.quantile_999 {
+            self.run = self.run.saturating_add(1);
+            self.run_max = self.run_max.max(bounded);
+            return;
+        }
+        if self.run > 0 {
+            self.end_run();
+        }
+        self.learn(measure);
+    }
+
+    /// Learns the run, as if all of it had been as large as its largest.
+    fn end_run(&mut self) {
+        let (run, largest) = (self.run.min(RUN_MAX), f64::from(self.run_max));
+        for _ in 0..run {
+            self.learn(largest);
+        }
+        self.reject();
+    }
+
+    /// The present run turned out not to be normal: it is not learned.
+    pub(super) fn reject(&mut self) {
+        (self.run, self.run_max) = (0, 0.0);
+    }
+
+    fn approach(&mut self, measure: f32) {
         if self.count < COUNT_MIN {
             self.quantile_999 = self.quantile_999.max(measure);
             self.quantile_99 = self.quantile_99.max(0.8 * measure);

@@ -22,7 +22,7 @@ const CHART_WEIGHT: f64 = 0.03;
 const ABNORMAL_WEIGHT: f64 = 0.23;
 
 /// The usual deviation is at least this part of the level...
-const SCALE_MIN_RATIO: f64 = 0.015;
+const SCALE_MIN_RATIO: f64 = 0.003;
 /// ...and this part of a typical move: a count that is mostly 0 has one of 1 now and then.
 const SCALE_OF_MOVE: f64 = 0.3;
 const SCALE_MIN: f64 = 1e-9;
@@ -293,13 +293,7 @@ impl Usual {
         }
     }
 
-    fn learn_day(
-        &mut self,
-        at_seconds: f64,
-        interval_seconds: f64,
-        value: f64,
-        level_scale: f64,
-    ) {
+    fn learn_day(&mut self, at_seconds: f64, interval_seconds: f64, value: f64, level_scale: f64) {
         let scale = self.rest_scale();
         if let Some(usual) = self.day.usual(at_seconds) {
             let rest = value - usual;
