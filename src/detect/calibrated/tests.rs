@@ -110,7 +110,10 @@ fn extreme_values_and_times_keep_the_scores_finite() {
             _ => Timestamp::from_ms(index),
         };
         let scored = detector.score(at, values[index as usize % values.len()]);
-        assert!((0.0..=100.0).contains(&scored.score), "{index}: {scored:?}");
+        assert!(
+            (0.0..=SCORE_MAX).contains(&scored.score),
+            "{index}: {scored:?}"
+        );
     }
 }
 
@@ -121,8 +124,14 @@ fn the_band_holds_what_is_normal() {
     for (minute, value) in normal(3_000, 11).into_iter().enumerate() {
         let at = Timestamp::from_ms(minute as i64 * MINUTE_MS);
         let scored = detector.score(at, value);
-        inside += usize::from(scored.lower <= value && value <= scored.upper);
-        assert!(scored.lower <= scored.expected && scored.expected <= scored.upper);
+        let Expectation {
+            expected,
+            lower,
+            upper,
+            ..
+        } = scored.expectation;
+        inside += usize::from(lower <= value && value <= upper);
+        assert!(minute == 0 || lower <= expected && expected <= upper);
     }
     assert!(inside >= 2_990, "{inside}");
 }
@@ -135,8 +144,113 @@ fn the_state_is_under_a_kibibyte_and_comes_back_whole() {
     }
     let in_memory = size_of::<Calibrated>() + detector.usual.day_bytes();
     assert!(in_memory < 1_024, "{in_memory} bytes");
-    let stored = serde_json::to_string(&detector).unwrap();
-    let mut restored: Calibrated = serde_json::from_str(&stored).unwrap();
+    let codec = bincode::config::standard();
+    let stored = bincode::serde::encode_to_vec(&detector, codec).unwrap();
+    assert!(stored.len() < 1_024, "{} bytes", stored.len());
+    let (mut restored, _): (Calibrated, usize) =
+        bincode::serde::decode_from_slice(&stored, codec).unwrap();
     let at = Timestamp::from_ms(5_000 * MINUTE_MS);
     assert_eq!(restored.score(at, 104.0), detector.score(at, 104.0));
+}
+
+/// The verdicts on a noisy series that is at 100 and from value 1,000 on elsewhere.
+fn verdicts(terms: &Terms, shift: f64, count: usize) -> Vec<Option<Verdict>> {
+    let mut detector = Calibrated::default();
+    let values = normal(count, 17).into_iter().enumerate();
+    let verdicts = values.map(|(minute, value)| {
+        let value = if minute < 1_000 { value } else { value + shift };
+        detector.judge(Timestamp::from_ms(minute as i64 * MINUTE_MS), value, terms)
+    });
+    verdicts.collect()
+}
+
+#[test]
+fn a_watch_gets_a_verdict_that_holds_as_long_as_the_anomaly_does() {
+    let verdicts = verdicts(&Terms::plain(Sides::Both), 30.0, 3_000);
+    assert!(verdicts[..100].iter().all(Option::is_none));
+    let verdict = verdicts[2_999].unwrap();
+    assert!(verdict.score > 1.0, "{verdict:?}");
+    assert!((verdict.expected - 100.0).abs() < 0.5, "{verdict:?}");
+    assert!(verdict.upper < verdict.observed, "{verdict:?}");
+    let within = |range: std::ops::Range<usize>| {
+        verdicts[range]
+            .iter()
+            .all(|verdict| verdict.is_some_and(|verdict| verdict.score <= 1.0))
+    };
+    assert!(within(100..1_000) && !within(1_002..1_003));
+}
+
+#[test]
+fn what_does_not_matter_to_a_watch_is_none_to_it_and_becomes_usual() {
+    let high = Terms {
+        sides: Sides::High,
+        ..Terms::plain(Sides::High)
+    };
+    let large = Terms {
+        deviation_min: 50.0,
+        ..Terms::plain(Sides::Both)
+    };
+    for (terms, shift) in [(high, -30.0), (large, 30.0)] {
+        let verdicts = verdicts(&terms, shift, 4_000);
+        assert!(
+            verdicts
+                .iter()
+                .flatten()
+                .all(|verdict| verdict.score <= 1.0)
+        );
+        let last = verdicts[3_999].unwrap();
+        assert!((last.expected - 100.0 - shift).abs() < 10.0, "{last:?}");
+    }
+}
+
+#[test]
+fn a_counter_is_expected_to_go_on_and_its_stall_is_an_anomaly() {
+    let mut detector = Calibrated::default();
+    let mut noise = Noise::new(19);
+    let mut counter = 0.0;
+    let terms = Terms::plain(Sides::Both);
+    let mut last = None;
+    for minute in 0..1_010 {
+        if minute < 1_000 {
+            counter += 50.0 + noise.normal();
+        }
+        // A restart of whatever counts.
+        if minute == 700 {
+            counter = 10.0;
+        }
+        let verdict = detector.judge(Timestamp::from_ms(minute * MINUTE_MS), counter, &terms);
+        if minute < 1_001 {
+            assert!(
+                verdict.is_none_or(|verdict| verdict.score <= 1.0),
+                "{minute}"
+            );
+        }
+        last = verdict;
+    }
+    let verdict = last.unwrap();
+    assert!(verdict.score > 1.0, "{verdict:?}");
+    assert!(
+        (verdict.expected - counter - 50.0).abs() < 1.0,
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn a_series_that_always_moved_and_stands_still_is_an_anomaly_though_its_value_is_normal() {
+    let mut detector = Calibrated::default();
+    let terms = Terms::plain(Sides::Both);
+    let mut values = normal(1_000, 23);
+    values.extend([100.0; 8]);
+    let verdicts: Vec<_> = (0..)
+        .zip(values)
+        .map(|(minute, value)| {
+            detector.judge(Timestamp::from_ms(minute * MINUTE_MS), value, &terms)
+        })
+        .collect();
+    let found = verdicts
+        .iter()
+        .position(|verdict| verdict.is_some_and(|verdict| verdict.score > 1.0));
+    // The fourth of the equal values.
+    assert_eq!(found, Some(1_003));
+    assert_eq!(verdicts[1_003].unwrap().manner, Manner::Still);
 }
