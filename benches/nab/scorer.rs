@@ -5,19 +5,19 @@
 
 /// What a missed window and an alarm outside all windows cost.
 #[derive(Clone, Copy)]
-pub struct Profile {
-    pub name: &'static str,
-    pub missed: f64,
-    pub false_alarm: f64,
+pub(crate) struct Profile {
+    pub(crate) name: &'static str,
+    pub(crate) missed: f64,
+    pub(crate) false_alarm: f64,
 }
 
-pub const STANDARD: Profile = Profile {
+pub(crate) const STANDARD: Profile = Profile {
     name: "standard",
     missed: 1.0,
     false_alarm: 0.11,
 };
 
-pub const PROFILES: [Profile; 3] = [
+pub(crate) const PROFILES: [Profile; 3] = [
     STANDARD,
     Profile {
         name: "low false positives",
@@ -32,9 +32,9 @@ pub const PROFILES: [Profile; 3] = [
 ];
 
 /// One series: its rows' part in the score, and what the detector gave each.
-pub struct File {
-    pub name: String,
-    pub windows: usize,
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) windows: usize,
     rows: Vec<Worth>,
     scores: Vec<f64>,
 }
@@ -53,7 +53,7 @@ enum Worth {
 impl File {
     /// A file of as many rows as there are scores; windows are first and last rows, both included, in
     /// rising order.
-    pub fn new(name: String, scores: Vec<f64>, windows: &[(usize, usize)]) -> Self {
+    pub(crate) fn new(name: String, scores: Vec<f64>, windows: &[(usize, usize)]) -> Self {
         let probation = (0.15 * scores.len() as f64).floor().min(750.0) as usize;
         let rows = (0..scores.len()).map(|row| {
             if row < probation {
@@ -71,7 +71,7 @@ impl File {
     }
 
     /// Windows in which some row alarms, and rows that alarm outside.
-    pub fn alarms(&self, threshold: f64) -> (usize, usize) {
+    pub(crate) fn alarms(&self, threshold: f64) -> (usize, usize) {
         let mut found = vec![false; self.windows];
         let mut outside = 0;
         for (row, score) in self.rows.iter().zip(&self.scores) {
@@ -117,7 +117,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// The score of files under one threshold.
-pub fn score(files: &[&File], profile: Profile, threshold: f64) -> f64 {
+pub(crate) fn score(files: &[&File], profile: Profile, threshold: f64) -> f64 {
     let mut total = 0.0;
     for file in files {
         let mut best = vec![-profile.missed; file.windows];
@@ -142,7 +142,7 @@ fn normalized(files: &[&File], profile: Profile, total: f64) -> f64 {
 }
 
 /// The best score that one threshold gives, and the threshold; all scores that occur are tried.
-pub fn best_threshold(files: &[&File], profile: Profile) -> (f64, f64) {
+pub(crate) fn best_threshold(files: &[&File], profile: Profile) -> (f64, f64) {
     let mut alarms: Vec<(f64, usize, Worth)> = files
         .iter()
         .enumerate()
@@ -178,7 +178,7 @@ pub fn best_threshold(files: &[&File], profile: Profile) -> (f64, f64) {
 }
 
 /// The mean score of a half under the threshold that is best for the other, over random halves.
-pub fn other_half(files: &[&File], profile: Profile) -> f64 {
+pub(crate) fn other_half(files: &[&File], profile: Profile) -> f64 {
     const SPLITS: u32 = 20;
     let mut state = 1_u64;
     let mut coin = || {
@@ -188,12 +188,16 @@ pub fn other_half(files: &[&File], profile: Profile) -> f64 {
             .wrapping_add(1_442_695_040_888_963_407);
         state >> 63 == 0
     };
-    let mut total = 0.0;
+    let (mut total, mut halves) = (0.0, 0.0);
     for _ in 0..SPLITS {
         let (one, other): (Vec<&File>, Vec<&File>) = files.iter().partition(|_| coin());
+        if one.is_empty() || other.is_empty() {
+            continue;
+        }
         let threshold = |half: &[&File]| best_threshold(half, profile).1;
         total += score(&one, profile, threshold(&other));
         total += score(&other, profile, threshold(&one));
+        halves += 2.0;
     }
-    total / f64::from(2 * SPLITS)
+    total / halves
 }

