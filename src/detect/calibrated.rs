@@ -26,7 +26,7 @@ use self::alarm::{Alarm, Cause, Excess};
 use self::counter::Counter;
 use self::pace::Pace;
 use self::surprise::{MUTED_VALUES, Surprise};
-use self::usual::{Lesson, Usual};
+use self::usual::{Expected, Lesson, Usual};
 use super::anomaly::Direction;
 use super::verdict::{Manner, SCORE_MAX, Terms, Verdict};
 use super::watch::Sides;
@@ -101,7 +101,7 @@ impl Calibrated {
         if !is_measurement(value) {
             return Scored {
                 score: 0.0,
-                expectation: self.expectation(at.seconds(), self.counter.base()),
+                expectation: self.expectation(&self.usual.expected(at), self.counter.base()),
             };
         }
         let step = self.step(at, value, |_expectation| Some(OPEN_VALUES_MAX));
@@ -174,8 +174,7 @@ impl Calibrated {
         value: f64,
         open_max: impl FnOnce(&Expectation) -> Option<u32>,
     ) -> Step {
-        let at_seconds = at.seconds();
-        let intervals = self.pace.pass(at_seconds);
+        let intervals = self.pace.pass(at.seconds());
         let meaning = self.counter.read(value, intervals);
         if meaning.is_other {
             *self = Self {
@@ -184,14 +183,15 @@ impl Calibrated {
                 ..Self::default()
             };
         }
-        let expectation = self.expectation(at_seconds, meaning.base);
+        let expected = self.usual.expected(at);
+        let expectation = self.expectation(&expected, meaning.base);
         let mut step = Step {
             expectation,
             excess: None,
             surprise: 0.0,
             base: meaning.base,
         };
-        if let Some(deviations) = self.usual.deviations(at_seconds, meaning.value) {
+        if let Some(deviations) = self.usual.deviations(meaning.value, &expected) {
             let count = self.usual.count();
             step.surprise = self.surprise.judge(&deviations, count <= SURPRISE_AFTER);
             let excess = self.alarm.judge(&deviations, count, open_max(&expectation));
@@ -202,8 +202,7 @@ impl Calibrated {
         }
         let lesson = step.excess.map_or(Lesson::Normal, |excess| excess.lesson);
         let interval = self.pace.interval_seconds();
-        self.usual
-            .learn(at_seconds, interval, meaning.value, lesson);
+        self.usual.learn(at, interval, meaning.value, lesson);
         step
     }
 
@@ -224,11 +223,10 @@ impl Calibrated {
     }
 
     /// What is expected of a series that lies `base` above what is judged of it.
-    fn expectation(&self, at_seconds: f64, base: f64) -> Expectation {
+    fn expectation(&self, expected: &Expected, base: f64) -> Expectation {
         if self.usual.count() == 0 {
             return Expectation::UNKNOWN;
         }
-        let expected = self.usual.expected(at_seconds);
         let reach = expected.scale * self.alarm.reach(expected.is_by_time);
         let beyond = self.alarm.reach_beyond(self.usual.count());
         let (least, largest) = self.usual.bounds(beyond);

@@ -76,6 +76,8 @@ const CALM_VALUES: u32 = 20;
 /// The average counts no more once so many of the last values were well within the limits.
 const PAST_VALUES: u32 = 3;
 const WORSE: f64 = 1.5;
+/// So many of an anomaly's values pull at the level. More would make room for the next one like it.
+const PULLING_VALUES: u32 = 50;
 /// What is remembered of an alarm after one more value: half after 1,400.
 const ALARM_REMEMBERED: f32 = 0.999_5;
 const ALARMS_MAX: f32 = 1.5;
@@ -213,6 +215,8 @@ impl Alarm {
                 } else if is_accepted {
                     excess.lesson = Lesson::Normal;
                     excess.multiple = multiple.min(1.0);
+                } else if *values > PULLING_VALUES {
+                    excess.lesson = Lesson::Rejected;
                 }
             }
         }

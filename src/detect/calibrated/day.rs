@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Timestamp;
+
 /// The usual value of each quarter of an hour.
 ///
 /// Of no use until a quarter was seen on some days. Single precision is plenty for means of noisy
@@ -17,8 +19,8 @@ pub(super) struct Day {
 }
 
 const QUARTERS: usize = 96;
+const QUARTER_MS: i64 = 900_000;
 const QUARTER_SECONDS: f64 = 900.0;
-const DAY_SECONDS: f64 = 86_400.0;
 const DAYS_MIN: u8 = 3;
 /// The weight of the newest day among many.
 const NEWEST_DAY: f64 = 0.05;
@@ -36,8 +38,9 @@ impl Default for Day {
     }
 }
 
-fn quarter(at_seconds: f64) -> usize {
-    (at_seconds.rem_euclid(DAY_SECONDS) / QUARTER_SECONDS) as usize % QUARTERS
+fn quarter(at: Timestamp) -> usize {
+    let quarters = at.ms().div_euclid(QUARTER_MS);
+    quarters.rem_euclid(QUARTERS as i64) as usize
 }
 
 impl Day {
@@ -47,8 +50,8 @@ impl Day {
     }
 
     /// The usual value at a time, once enough days say it.
-    pub(super) fn usual(&self, at_seconds: f64) -> Option<f64> {
-        let quarter = quarter(at_seconds);
+    pub(super) fn usual(&self, at: Timestamp) -> Option<f64> {
+        let quarter = quarter(at);
         (self.days[quarter] >= DAYS_MIN).then(|| f64::from(self.usual[quarter]))
     }
 
@@ -56,13 +59,13 @@ impl Day {
     /// normal; `first` does so with the value as long as there is no usual one.
     pub(super) fn learn(
         &mut self,
-        at_seconds: f64,
+        at: Timestamp,
         interval_seconds: f64,
         value: f64,
         first: impl Fn(f64) -> f64,
         bounded: impl Fn(f64) -> f64,
     ) {
-        let quarter = quarter(at_seconds);
+        let quarter = quarter(at);
         let days = &mut self.days[quarter];
         if usize::from(self.quarter) != quarter {
             self.quarter = quarter as u8;
@@ -91,33 +94,38 @@ impl Day {
 mod tests {
     use super::*;
 
+    const NOON: i64 = 48;
+
+    fn at(day: i64, quarter: i64) -> Timestamp {
+        Timestamp::from_ms((day * QUARTERS as i64 + quarter) * QUARTER_MS)
+    }
+
     #[test]
     fn a_time_of_day_is_known_when_three_days_have_shown_it() {
         let mut day = Day::default();
-        let noon = 12.0 * 3_600.0;
         for passed in 0..5 {
-            let at = f64::from(passed) * DAY_SECONDS + noon;
-            assert_eq!(day.usual(at).is_some(), passed >= 3, "day {passed}");
+            let noon = at(passed, NOON);
+            assert_eq!(day.usual(noon).is_some(), passed >= 3, "day {passed}");
             // Three values of 7 at noon, then one of 9 in the next quarter.
-            for (minute, value) in [(0.0, 7.0), (5.0, 7.0), (10.0, 7.0), (15.0, 9.0)] {
-                day.learn(at + 60.0 * minute, 300.0, value, |value| value, |by| by);
+            for (minute, value) in [(0, 7.0), (5, 7.0), (10, 7.0), (15, 9.0)] {
+                let at = noon.offset_ms(minute * 60_000);
+                day.learn(at, 300.0, value, |value| value, |by| by);
             }
         }
-        assert_eq!(day.usual(noon), Some(7.0));
-        assert_eq!(day.usual(noon + 900.0), Some(9.0));
-        assert_eq!(day.usual(0.0), None);
+        assert_eq!(day.usual(at(-3, NOON)), Some(7.0));
+        assert_eq!(day.usual(at(9, NOON + 1)), Some(9.0));
+        assert_eq!(day.usual(at(9, 0)), None);
     }
 
     #[test]
     fn a_new_day_moves_what_is_usual_a_little() {
         let mut day = Day::default();
         for passed in 0..40 {
-            let at = f64::from(passed) * DAY_SECONDS;
             let value = if passed < 39 { 1.0 } else { 2.0 };
             // One value of the quarter, then one of another.
-            day.learn(at, 900.0, value, |value| value, |by| by);
-            day.learn(at + 900.0, 900.0, 0.0, |value| value, |by| by);
+            day.learn(at(passed, 0), 900.0, value, |value| value, |by| by);
+            day.learn(at(passed, 1), 900.0, 0.0, |value| value, |by| by);
         }
-        assert!((day.usual(0.0).unwrap() - 1.05).abs() < 1e-6);
+        assert!((day.usual(at(40, 0)).unwrap() - 1.05).abs() < 1e-6);
     }
 }

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The first numbers are weighed equally, so that the start is exact.
+/// The first numbers are weighed equally, so that the start is exact. The deviation is asked for more
+/// often than it changes, so it is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Level {
     mean: f64,
     variance: f64,
+    deviation: f64,
     count: u32,
 }
 
@@ -18,6 +20,7 @@ impl Level {
         let deviation = value - self.mean;
         self.mean += weight * deviation;
         self.variance = (1.0 - weight) * (self.variance + weight * deviation * deviation);
+        self.deviation = self.variance.max(0.0).sqrt();
     }
 
     pub(super) fn mean(&self) -> f64 {
@@ -25,7 +28,7 @@ impl Level {
     }
 
     pub(super) fn deviation(&self) -> f64 {
-        self.variance.max(0.0).sqrt()
+        self.deviation
     }
 
     pub(super) fn count(&self) -> u32 {

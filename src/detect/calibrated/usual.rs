@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::day::Day;
 use super::level::Level;
 use super::range::Range;
+use crate::model::Timestamp;
 
 /// Values before deviations mean anything.
 const COUNT_MIN: u32 = 20;
@@ -121,8 +122,8 @@ impl Usual {
         self.sizes.count() == 0
     }
 
-    pub(super) fn expected(&self, at_seconds: f64) -> Expected {
-        match self.day.usual(at_seconds) {
+    pub(super) fn expected(&self, at: Timestamp) -> Expected {
+        match self.day.usual(at) {
             Some(usual) => Expected {
                 value: usual + self.rest.mean(),
                 scale: self.rest_scale(),
@@ -182,8 +183,9 @@ impl Usual {
             .max(SCALE_MIN)
     }
 
-    /// Takes a value as the newest, and says how it deviates; `None` while nothing is usual yet.
-    pub(super) fn deviations(&mut self, at_seconds: f64, value: f64) -> Option<Deviations> {
+    /// Takes a value as the newest, and says how it deviates from what was expected and else; `None`
+    /// while nothing is usual yet.
+    pub(super) fn deviations(&mut self, value: f64, expected: &Expected) -> Option<Deviations> {
         if self.count == 0 {
             self.last = [value; 3];
             self.chart = value;
@@ -206,10 +208,9 @@ impl Usual {
             level: (value - level).abs() / level_scale,
             chart: (self.chart - base).abs() / (base_scale * chart_scale),
             chart_of_late: (self.chart - level).abs() / (level_scale * chart_scale),
-            time_of_day: self
-                .day
-                .usual(at_seconds)
-                .map(|usual| (value - usual - self.rest.mean()).abs() / self.rest_scale()),
+            time_of_day: expected
+                .is_by_time
+                .then(|| (value - expected.value).abs() / expected.scale),
             beyond: self.range.beyond(value) / self.range_width(),
             standstill: self.standstill(),
         })
@@ -228,7 +229,7 @@ impl Usual {
     /// Learns the newest value. `interval_seconds` is the usual one.
     pub(super) fn learn(
         &mut self,
-        at_seconds: f64,
+        at: Timestamp,
         interval_seconds: f64,
         value: f64,
         lesson: Lesson,
@@ -249,7 +250,7 @@ impl Usual {
                 self.range.learn(self.last[0]);
             }
             self.learn_moves(step);
-            self.learn_day(at_seconds, interval_seconds, value, level_scale);
+            self.learn_day(at, interval_seconds, value, level_scale);
         } else {
             self.range.put_off(value);
         }
@@ -293,9 +294,9 @@ impl Usual {
         }
     }
 
-    fn learn_day(&mut self, at_seconds: f64, interval_seconds: f64, value: f64, level_scale: f64) {
+    fn learn_day(&mut self, at: Timestamp, interval_seconds: f64, value: f64, level_scale: f64) {
         let scale = self.rest_scale();
-        if let Some(usual) = self.day.usual(at_seconds) {
+        if let Some(usual) = self.day.usual(at) {
             let rest = value - usual;
             let bounded = if self.rest.count() > COUNT_MIN {
                 around(self.rest.mean(), REST_MAX * scale, rest)
@@ -313,8 +314,7 @@ impl Usual {
             }
         };
         let bounded = |deviation: f64| around(0.0, DAY_MAX * scale, deviation);
-        self.day
-            .learn(at_seconds, interval_seconds, value, first, bounded);
+        self.day.learn(at, interval_seconds, value, first, bounded);
     }
 }
 
