@@ -1,0 +1,64 @@
+//! Mean and deviation of a stream, forgotten exponentially.
+
+use serde::{Deserialize, Serialize};
+
+/// The first numbers are weighed equally, so that the start is exact. The deviation is asked for more
+/// often than it changes, so it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Level {
+    mean: f64,
+    variance: f64,
+    deviation: f64,
+    count: u32,
+}
+
+impl Level {
+    /// `weight` is that of the newest number once there are many.
+    pub(super) fn learn(&mut self, value: f64, weight: f64) {
+        self.count = self.count.saturating_add(1);
+        let weight = weight.max(1.0 / f64::from(self.count));
+        let deviation = value - self.mean;
+        self.mean += weight * deviation;
+        self.variance = (1.0 - weight) * (self.variance + weight * deviation * deviation);
+        self.deviation = self.variance.max(0.0).sqrt();
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    pub(super) fn deviation(&self) -> f64 {
+        self.deviation
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_numbers_weigh_the_same() {
+        let mut level = Level::default();
+        for value in [1.0, 2.0, 3.0, 4.0] {
+            level.learn(value, 0.001);
+        }
+        assert!((level.mean() - 2.5).abs() < 1e-12);
+        // Variance of 1, 2, 3, 4: (2.25 + 0.25 + 0.25 + 2.25) / 4.
+        assert!((level.deviation() - 1.25_f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn later_numbers_are_forgotten_exponentially() {
+        let mut level = Level::default();
+        for _ in 0..1_000 {
+            level.learn(0.0, 0.1);
+        }
+        level.learn(1.0, 0.1);
+        level.learn(0.0, 0.1);
+        assert!((level.mean() - 0.09).abs() < 1e-12);
+    }
+}
