@@ -369,7 +369,9 @@ proptest! {
     #[test]
     fn every_history_keeps_the_rules(steps in prop::collection::vec(step(), 1..60)) {
         let mut run = Run::new();
-        steps.iter().for_each(|step| run.apply(step));
+        for step in &steps {
+            run.apply(step);
+        }
         run.end();
     }
 }

@@ -192,7 +192,7 @@ async fn silences_are_durable() {
     assert_eq!(handle.silences().await.unwrap(), before);
     handle.post(vec![fixture.alert(None)]).await.unwrap();
     let overview = handle.overview().await.unwrap();
-    assert_eq!(overview.alerts[0].silenced_by, [id.clone()]);
+    assert_eq!(overview.alerts[0].silenced_by, std::slice::from_ref(&id));
     handle.expire(id).await.unwrap();
     let overview = handle.overview().await.unwrap();
     assert!(overview.alerts[0].silenced_by.is_empty());
