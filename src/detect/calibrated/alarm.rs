@@ -80,6 +80,7 @@ const WORSE: f64 = 1.5;
 const PULLING_VALUES: u32 = 50;
 /// What is remembered of an alarm after one more value: half after 1,400.
 const ALARM_REMEMBERED: f32 = 0.999_5;
+/// More alarms of late than so many widen the limits.
 const ALARMS_MAX: f32 = 1.5;
 
 impl Alarm {
@@ -115,9 +116,8 @@ impl Alarm {
         };
         let excess = self.turn(multiple, of_late, cause, open_max);
         if multiple > 1.0 {
+            // The average and the time of the day stray for long in normal times, too.
             self.level.reject();
-            self.chart.reject();
-            self.time_of_day.reject();
         } else if excess.lesson == Lesson::Normal {
             self.level.learn_run(level);
             self.chart.learn(chart);

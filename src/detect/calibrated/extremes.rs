@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// hundred numbers only set where it begins. Single precision is plenty: a quantile that rests on a few
 /// numbers is known to a tenth at best.
 ///
-/// A run of numbers beyond the outer quantile is learned when it is over: what builds up slowly would
-/// else push the limit along in front of it.
+/// With [`Extremes::learn_run`], a run of numbers beyond the outer quantile is learned when it is over:
+/// what builds up slowly would else push the limit along in front of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Extremes {
     quantile_99: f32,
@@ -92,7 +92,7 @@ impl Extremes {
 
     /// The measure in multiples of what one in a thousand exceeds, or of `floor` where that is less.
     pub(super) fn multiple(&self, measure: f64, floor: f64) -> f64 {
-        measure / f64::from(self.quantile_999).max(floor)
+        measure.min(MEASURE_MAX) / f64::from(self.quantile_999).max(floor)
     }
 
     /// What is hardly ever exceeded in normal times; at least `floor`.
@@ -122,4 +122,59 @@ fn approach(quantile: &mut f32, measure: f32, beyond: f32) {
     } else {
         1.0 - STEP * beyond
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::noise::Noise;
+
+    /// After 5,000 numbers between 0 and 1.
+    fn settled() -> Extremes {
+        let mut noise = Noise::new(3);
+        let mut extremes = Extremes::default();
+        for _ in 0..5_000 {
+            extremes.learn_run(noise.uniform());
+        }
+        extremes
+    }
+
+    #[test]
+    fn the_quantiles_are_found_whatever_the_distribution() {
+        // Of the exponential distribution they are -ln 0.01 = 4.61 and -ln 0.001 = 6.91.
+        let mut noise = Noise::new(1);
+        let mut extremes = Extremes::default();
+        for _ in 0..100_000 {
+            extremes.learn(-noise.uniform().ln());
+        }
+        let (inner, outer) = (extremes.quantile_99, extremes.quantile_999);
+        assert!((3.9..5.4).contains(&inner), "{inner}");
+        assert!((5.5..8.5).contains(&outer), "{outer}");
+    }
+
+    #[test]
+    fn a_run_does_not_push_the_limit_along_and_is_learned_when_it_is_over() {
+        let mut extremes = settled();
+        let before = extremes.limit(0.0);
+        for step in 0..50 {
+            extremes.learn_run(2.0 + 0.1 * f64::from(step));
+        }
+        assert_eq!(extremes.limit(0.0), before);
+        let mut rejected = extremes;
+        rejected.reject();
+        rejected.learn_run(0.5);
+        assert!(rejected.limit(0.0) <= before);
+        // The largest of the run was 6.9; the limit lies a tenth beyond at least.
+        extremes.learn_run(0.5);
+        assert!(extremes.limit(0.0) > 1.1 * 6.89);
+    }
+
+    #[test]
+    fn nothing_but_zeros_leaves_the_floor() {
+        let mut extremes = Extremes::default();
+        for _ in 0..1_000 {
+            extremes.learn_run(0.0);
+        }
+        assert_eq!(extremes.limit(5.0), 5.0);
+    }
 }

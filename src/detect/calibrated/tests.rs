@@ -119,6 +119,17 @@ fn extreme_values_and_times_keep_the_scores_finite() {
 }
 
 #[test]
+fn an_absurd_value_scores_a_number_and_leaves_what_is_usual() {
+    for wild in [1e92, -1e149, 1e150] {
+        let mut values = normal(500, 29);
+        values[400] = wild;
+        let scores = scores(&values);
+        assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
+        assert!(scores[400] > 0.9, "{}", scores[400]);
+    }
+}
+
+#[test]
 fn the_band_holds_what_is_normal() {
     let mut detector = Calibrated::default();
     let mut inside = 0;
