@@ -17,11 +17,13 @@ mod built_in;
 mod check;
 mod file;
 mod group;
+mod in_force;
 mod own_metrics;
 mod record;
 mod run;
 mod set;
 mod state;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -34,9 +36,11 @@ use serde::{Deserialize, Serialize};
 pub use built_in::built_in;
 pub use check::{Alerting, Kind, Problem, Rule, Spec, check};
 pub use group::{Evaluation, Ground, Group, Health, Member, Query, Write};
-pub use run::{Parts, Rules, run, vector};
+pub use in_force::Rules;
+pub use run::{Parts, run};
 pub use set::{Set, Told};
 pub use state::{Active, State};
+pub use task::vector;
 
 use crate::model::unit;
 use crate::{promql, store};
