@@ -4,7 +4,7 @@
 //! `CUTOVER_KILLS` sets how often, `CUTOVER_SEED` when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -151,7 +151,7 @@ fn post(server: &Server, names: &[String], is_over: bool) -> bool {
         }
         alert
     });
-    let body = Value::from_iter(alerts).to_string();
+    let body = alerts.collect::<Value>().to_string();
     let answer = request(server.address, "POST", "/api/v2/alerts", &body);
     matches!(answer, Some((200, _)))
 }

@@ -1,6 +1,10 @@
 //! The scorer of the anomaly benchmark against an example worked by hand.
 
 #[path = "../../benches/nab/scorer.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the bench, which names profiles and files"
+)]
 mod scorer;
 
 use scorer::{File, PROFILES, STANDARD, best_threshold, other_half, score};
