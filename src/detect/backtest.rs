@@ -53,16 +53,15 @@ pub fn score(input: impl Read, mut output: impl Write) -> Result<(), Error> {
         }
         let wrong = |reason| Error::Row { line, reason };
         let fields: Vec<&str> = row.split(',').collect();
-        let columns = match columns {
-            Some(columns) => columns,
-            None => {
-                let first = Columns::of_first(&fields).map_err(wrong)?;
-                columns = Some(first.columns);
-                if first.is_header {
-                    continue;
-                }
-                first.columns
+        let columns = if let Some(columns) = columns {
+            columns
+        } else {
+            let first = Columns::of_first(&fields).map_err(wrong)?;
+            columns = Some(first.columns);
+            if first.is_header {
+                continue;
             }
+            first.columns
         };
         let (timestamp, value) = columns
             .pick(&fields)
@@ -297,7 +296,7 @@ mod tests {
     impl Read for Slow<'_> {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
             let written = self.written.borrow();
-            let lines = written.iter().filter(|byte| **byte == b'\n').count();
+            let lines = String::from_utf8_lossy(&written).lines().count();
             assert_eq!(
                 lines,
                 self.read + 1,
@@ -333,13 +332,7 @@ mod tests {
             read: 0,
         };
         score(slow, std::io::BufWriter::new(Shared(&written))).unwrap();
-        assert_eq!(
-            written
-                .borrow()
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count(),
-            4
-        );
+        let written = String::from_utf8(written.into_inner()).unwrap();
+        assert_eq!(written.lines().count(), 4);
     }
 }
