@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The first numbers are weighed equally, so that the start is exact. The deviation is asked for more
-/// often than it changes, so it is kept.
+/// The first numbers are weighed equally, so that the start is exact. The deviation is kept, not its
+/// square: it is asked for more often than it changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Level {
     mean: f64,
-    variance: f64,
     deviation: f64,
     count: u32,
 }
@@ -19,8 +18,8 @@ impl Level {
         let weight = weight.max(1.0 / f64::from(self.count));
         let deviation = value - self.mean;
         self.mean += weight * deviation;
-        self.variance = (1.0 - weight) * (self.variance + weight * deviation * deviation);
-        self.deviation = self.variance.max(0.0).sqrt();
+        let variance = self.deviation * self.deviation + weight * deviation * deviation;
+        self.deviation = ((1.0 - weight) * variance).sqrt();
     }
 
     pub(super) fn mean(&self) -> f64 {
