@@ -7,6 +7,7 @@
 //! Each is tried at least once for every notification, and perhaps again after a crash or a time-out;
 //! what they send carries a key that is the same each time, so that receivers can drop the second.
 
+mod address;
 mod alertmanager;
 mod config;
 mod email;

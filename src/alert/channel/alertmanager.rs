@@ -11,12 +11,13 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
 
+use super::address::{self, Address};
 use super::config::Connection;
-use super::http::{Address, Http};
+use super::http::Http;
 use super::{Error, text};
 use crate::alert::{Alert, Notification, Pairs};
 use crate::model::Timestamp;
-use crate::net::secret::{self, Secret, Source};
+use crate::net::secret::Secret;
 
 const ALERTS_PATH: &str = "/api/v2/alerts";
 /// How many times the interval of repetition an alert is good for.
@@ -33,7 +34,7 @@ pub struct Config {
 
 /// Of each only what is no secret: a proxy in front may have one in its path.
 fn shown<S: serde::Serializer>(urls: &[Secret], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(urls.iter().map(super::http::redact))
+    serializer.collect_seq(urls.iter().map(address::redact))
 }
 
 impl Config {
@@ -50,15 +51,6 @@ impl Config {
 
     pub(super) fn check(&self) -> Result<(), String> {
         self.addresses().map(drop)
-    }
-
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "as the other kinds have it"
-    )]
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        Ok(Vec::new())
     }
 }
 

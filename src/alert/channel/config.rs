@@ -11,10 +11,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Table;
 
-use super::{alertmanager, email, pagerduty, slack, teams, webhook};
+use super::{address, alertmanager, email, pagerduty, webhook};
 use crate::alert::dispatch::route::Route;
 use crate::model::unit;
-use crate::net::secret::{self, Source};
+use crate::net::secret::Source;
 use crate::net::tls::Trust;
 
 /// One `[[channel]]` of the configuration.
@@ -48,12 +48,12 @@ pub struct Connection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Kind {
-    Slack(slack::Config),
+    Slack(address::Config),
     Email(email::Config),
     PagerDuty(pagerduty::Config),
     Webhook(webhook::Config),
     Alertmanager(alertmanager::Config),
-    Teams(teams::Config),
+    Teams(address::Config),
 }
 
 /// What is wrong with a section.
@@ -118,24 +118,22 @@ impl Kind {
 
     fn check(&self) -> Result<(), String> {
         match self {
-            Self::Slack(slack) => slack.check(),
+            Self::Slack(address) | Self::Teams(address) => address.source().map(drop),
             Self::Email(email) => email.check(),
             Self::PagerDuty(duty) => duty.check(),
             Self::Webhook(webhook) => webhook.check(),
             Self::Alertmanager(alertmanager) => alertmanager.check(),
-            Self::Teams(teams) => teams.check(),
         }
     }
 
     /// Where its secrets are.
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
+    pub(super) fn sources(&self) -> Result<Vec<Source>, String> {
         match self {
-            Self::Slack(slack) => slack.sources(),
+            Self::Slack(address) | Self::Teams(address) => Ok(vec![address.source()?]),
             Self::Email(email) => email.sources(),
             Self::PagerDuty(duty) => duty.sources(),
             Self::Webhook(webhook) => webhook.sources(),
-            Self::Alertmanager(alertmanager) => alertmanager.sources(),
-            Self::Teams(teams) => teams.sources(),
+            Self::Alertmanager(_) => Ok(Vec::new()),
         }
     }
 }
@@ -255,9 +253,9 @@ mod tests {
                 ca_file: Some(PathBuf::from("ca.pem")),
                 insecure_skip_verify: false,
             },
-            kind: Kind::Slack(slack::Config {
+            kind: Kind::Slack(address::Config {
                 url_file: Some(PathBuf::from("/run/slack")),
-                ..slack::Config::default()
+                ..address::Config::default()
             }),
         };
         assert_eq!(config.unwrap(), expected);

@@ -80,8 +80,9 @@ impl Config {
         self.parts().map(drop)
     }
 
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        Ok(self.password()?.into_iter().collect())
+    pub(super) fn sources(&self) -> Result<Vec<Source>, String> {
+        let password = self.password().map_err(|error| error.to_string())?;
+        Ok(password.into_iter().collect())
     }
 
     fn parts(&self) -> Result<Parts, String> {

@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,13 +13,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
-use hyper::http::uri::{PathAndQuery, Scheme};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::address::{Address, REDACTED};
 use super::config::Connection;
 use super::{Error, text};
 use crate::net::body;
@@ -31,99 +30,6 @@ use crate::net::tls::{self, Trust};
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Of an answer that is shown.
 const SHOWN_CHARS_MAX: usize = 300;
-/// Parts of an address that are shorter are words, such as `api`, and no secrets.
-const SECRET_CHARS_MIN: usize = 8;
-const REDACTED: &str = "<redacted>";
-
-/// A URL of which only scheme and host may be seen: with many receivers the rest is the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Address(Uri);
-
-impl Address {
-    /// `None` for what is no URL of HTTP, or holds a name and password.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let uri: Uri = text.trim().parse().ok()?;
-        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-        let has_user = uri.authority()?.as_str().contains('@');
-        (is_http && !has_user).then_some(Self(uri))
-    }
-
-    /// An address whose secret is read now.
-    pub(super) fn load(source: &Source) -> Result<Self, Error> {
-        let secret = load(source)?;
-        Self::parse(secret.expose()).ok_or_else(|| {
-            Error::later("the URL does not begin with http:// or https://, or holds a password")
-        })
-    }
-
-    /// The address of something below this one.
-    pub(super) fn below(&self, path: &str) -> Option<Self> {
-        let base = self.0.to_string();
-        let base = base.trim_end_matches('/');
-        Some(Self(format!("{base}{path}").parse().ok()?))
-    }
-
-    fn is_tls(&self) -> bool {
-        self.0.scheme() == Some(&Scheme::HTTPS)
-    }
-
-    /// The parts of it that an answer might repeat.
-    fn secrets(&self) -> impl Iterator<Item = &str> {
-        let whole = self.0.path_and_query().map(PathAndQuery::as_str);
-        let parts = whole.unwrap_or_default().split(['/', '?', '&', '=']);
-        let all = whole.into_iter().chain(parts);
-        all.filter(|part| part.chars().count() >= SECRET_CHARS_MIN)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.0.scheme_str().unwrap_or_default();
-        let authority = self.0.authority().map_or("", |place| place.as_str());
-        write!(formatter, "{scheme}://{authority}/")?;
-        match self.0.path_and_query().map(PathAndQuery::as_str) {
-            None | Some("" | "/") => Ok(()),
-            Some(_) => formatter.write_str(REDACTED),
-        }
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
-
-/// How a URL of the configuration is shown; what is none is a secret as any.
-pub(super) fn redact(secret: &Secret) -> String {
-    Address::parse(secret.expose()).map_or_else(|| REDACTED.to_owned(), |url| url.to_string())
-}
-
-/// `#[serde(serialize_with = "http::shown")]`, for a URL.
-#[expect(clippy::ref_option, reason = "serde gives it so")]
-pub(super) fn shown<S: serde::Serializer>(
-    url: &Option<Secret>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match url {
-        Some(url) => serializer.serialize_str(&redact(url)),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// Where a URL is, which has to be set; one that is there already is checked.
-pub(super) fn url_source(
-    key: &'static str,
-    sources: Result<Option<Source>, crate::net::secret::Error>,
-) -> Result<Source, String> {
-    match sources.map_err(|error| error.to_string())? {
-        None => Err(format!("set {key}, {key}_file or {key}_env")),
-        Some(Source::Given(url)) if Address::parse(url.expose()).is_none() => Err(format!(
-            "{key} is not an address that begins with http:// or https://"
-        )),
-        Some(source) => Ok(source),
-    }
-}
 
 /// Reads a secret. Later it may be there.
 pub(super) fn load(source: &Source) -> Result<Secret, Error> {
@@ -322,42 +228,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_an_address_only_scheme_and_host_are_seen() {
-        let url = "https://hooks.slack.com:8443/services/T01/B02/hunter2?key=hunter3";
-        let address = Address::parse(url).unwrap();
-        assert_eq!(
-            address.to_string(),
-            "https://hooks.slack.com:8443/<redacted>"
-        );
-        assert_eq!(format!("{address:?}"), address.to_string());
-        let bare = Address::parse("http://127.0.0.1:9093").unwrap();
-        assert_eq!(bare.to_string(), "http://127.0.0.1:9093/");
-        for none in [
-            "",
-            "hunter2",
-            "ftp://a/b",
-            "https://user:hunter2@a/b",
-            "/services",
-        ] {
-            assert_eq!(Address::parse(none), None, "{none}");
-            assert_eq!(redact(&Secret::new(none)), "<redacted>");
-        }
-    }
-
-    #[test]
-    fn an_address_below_another_keeps_its_path() {
-        let below = |url: &str| {
-            Address::parse(url)
-                .unwrap()
-                .below("/api/v2/alerts")
-                .unwrap()
-                .0
-        };
-        assert_eq!(below("http://a:1"), "http://a:1/api/v2/alerts");
-        assert_eq!(below("http://a:1/am/"), "http://a:1/am/api/v2/alerts");
-    }
 
     #[test]
     fn an_answer_is_cleared_of_what_it_repeats() {

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Error;
+use super::address::Address;
 use super::config::Connection;
-use super::http::{self, Address, Http};
+use super::http::{self, Http};
 use super::text::{self, Level};
 use crate::alert::{Alert, Notification, Status};
 use crate::net::secret::{self, Secret, Source};
@@ -64,8 +65,9 @@ impl Config {
         self.parts().map(drop)
     }
 
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        Ok(self.source()?.into_iter().collect())
+    pub(super) fn sources(&self) -> Result<Vec<Source>, String> {
+        let key = self.source().map_err(|error| error.to_string())?;
+        Ok(key.into_iter().collect())
     }
 
     fn parts(&self) -> Result<(Address, Source), String> {

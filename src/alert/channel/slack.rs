@@ -3,19 +3,17 @@
 //! A message is a title and an attachment an alert, in the colour of how bad it is. Slack answers `ok` and
 //! nothing else when it has taken a message; any other text says what is wrong with the webhook or the message.
 
-use std::path::PathBuf;
-
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Error;
+use super::address::{self, Address};
 use super::config::Connection;
-use super::http::{self, Address, Http};
+use super::http::Http;
 use super::text::{self, Level};
 use crate::alert::{Alert, Notification, Pairs, Status};
-use crate::net::secret::{self, Secret, Source};
+use crate::net::secret::Source;
 
 /// Attachments of a message; Slack asks for no more.
 const ALERTS_MAX: usize = 20;
@@ -24,37 +22,6 @@ const FACTS_MAX: usize = 10;
 /// Of a message. Slack cuts texts itself; this is far below where it refuses a message.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// `type = "slack"`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The webhook's address, which is a secret.
-    #[serde(serialize_with = "http::shown")]
-    pub url: Option<Secret>,
-    pub url_file: Option<PathBuf>,
-    /// The variable of the environment that holds it.
-    pub url_env: Option<String>,
-}
-
-impl Config {
-    fn source(&self) -> Result<Option<Source>, secret::Error> {
-        let Self {
-            url,
-            url_file,
-            url_env,
-        } = self;
-        Source::of("url", url.as_ref(), url_file.as_ref(), url_env.as_ref())
-    }
-
-    pub(super) fn check(&self) -> Result<(), String> {
-        http::url_source("url", self.source()).map(drop)
-    }
-
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        Ok(self.source()?.into_iter().collect())
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Slack {
     http: Http,
@@ -62,10 +29,10 @@ pub(super) struct Slack {
 }
 
 impl Slack {
-    pub(super) fn new(config: &Config, connection: &Connection) -> Result<Self, String> {
+    pub(super) fn new(config: &address::Config, connection: &Connection) -> Result<Self, String> {
         Ok(Self {
             http: Http::new(connection)?,
-            url: http::url_source("url", config.source())?,
+            url: config.source()?,
         })
     }
 

@@ -2,55 +2,22 @@
 //!
 //! Texts are runs of rich text, which know no markup: what looks like a link in a label does not become one.
 
-use std::path::PathBuf;
-
 use hyper::header::HeaderMap;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Error;
+use super::address::{self, Address};
 use super::config::Connection;
-use super::http::{self, Address, Http};
+use super::http::Http;
 use super::text::{self, Level};
 use crate::alert::{Alert, Notification, Pairs, Status};
-use crate::net::secret::{self, Secret, Source};
+use crate::net::secret::Source;
 
 /// Alerts of a card; more would not be read.
 const ALERTS_MAX: usize = 20;
 /// Of a message, card and all: Teams refuses what is larger than 28 KB.
 const BODY_BYTES_MAX: usize = 28_000;
 const CARD_TYPE: &str = "application/vnd.microsoft.card.adaptive";
-
-/// `type = "teams"`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The workflow's address, which is a secret.
-    #[serde(serialize_with = "http::shown")]
-    pub url: Option<Secret>,
-    pub url_file: Option<PathBuf>,
-    /// The variable of the environment that holds it.
-    pub url_env: Option<String>,
-}
-
-impl Config {
-    fn source(&self) -> Result<Option<Source>, secret::Error> {
-        let Self {
-            url,
-            url_file,
-            url_env,
-        } = self;
-        Source::of("url", url.as_ref(), url_file.as_ref(), url_env.as_ref())
-    }
-
-    pub(super) fn check(&self) -> Result<(), String> {
-        http::url_source("url", self.source()).map(drop)
-    }
-
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        Ok(self.source()?.into_iter().collect())
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Teams {
@@ -59,10 +26,10 @@ pub(super) struct Teams {
 }
 
 impl Teams {
-    pub(super) fn new(config: &Config, connection: &Connection) -> Result<Self, String> {
+    pub(super) fn new(config: &address::Config, connection: &Connection) -> Result<Self, String> {
         Ok(Self {
             http: Http::new(connection)?,
-            url: http::url_source("url", config.source())?,
+            url: config.source()?,
         })
     }
 

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use super::address::{self, Address};
 use super::config::Connection;
-use super::http::{self, Address, Http};
+use super::http::{self, Http};
 use super::{Error, text};
 use crate::alert::{Alert, Notification, Pairs, Status};
 use crate::net::secret::{self, Secret, Source};
@@ -25,7 +26,7 @@ const NO_TIME: &str = "0001-01-01T00:00:00Z";
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it is posted; may be a secret, and is treated as one.
-    #[serde(serialize_with = "http::shown")]
+    #[serde(serialize_with = "address::shown")]
     pub url: Option<Secret>,
     pub url_file: Option<PathBuf>,
     /// The variable of the environment that holds it.
@@ -52,14 +53,12 @@ enum Credentials {
 }
 
 impl Config {
-    fn url(&self) -> Result<Option<Source>, secret::Error> {
-        let Self {
-            url,
-            url_file,
-            url_env,
-            ..
-        } = self;
-        Source::of("url", url.as_ref(), url_file.as_ref(), url_env.as_ref())
+    fn url(&self) -> Result<Source, String> {
+        address::source(
+            self.url.as_ref(),
+            self.url_file.as_ref(),
+            self.url_env.as_ref(),
+        )
     }
 
     fn bearer_token(&self) -> Result<Option<Source>, secret::Error> {
@@ -103,13 +102,19 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        http::url_source("url", self.url())?;
+        self.url()?;
         self.credentials().map(drop)
     }
 
-    pub(super) fn sources(&self) -> Result<Vec<Source>, secret::Error> {
-        let all = [self.url()?, self.bearer_token()?, self.password()?];
-        Ok(all.into_iter().flatten().collect())
+    pub(super) fn sources(&self) -> Result<Vec<Source>, String> {
+        let credentials = match self.credentials()? {
+            Credentials::None => None,
+            Credentials::Bearer(secret)
+            | Credentials::Basic {
+                password: secret, ..
+            } => Some(secret),
+        };
+        Ok([self.url()?].into_iter().chain(credentials).collect())
     }
 }
 
@@ -151,7 +156,7 @@ impl Webhook {
         Ok(Self {
             http: Http::new(connection)?,
             name: name.to_owned(),
-            url: http::url_source("url", config.url())?,
+            url: config.url()?,
             credentials: config.credentials()?,
             alerts_max: match config.max_alerts {
                 0 => usize::MAX,
