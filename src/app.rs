@@ -113,7 +113,7 @@ impl Appliance {
         let tokens = Tokens::new(&server.tokens)?;
         let files = server.tls_files();
         let identity = files.map(|files| Identity::load(&files)).transpose()?;
-        let rule_set = load_rules(&config, source)?;
+        let rule_set = config.rule_set(source)?;
         let socket = bind(server)?;
         let address = socket.local_addr()?;
         let data = config
@@ -324,18 +324,6 @@ fn outlets(
         Ok(Outlet::channel(config.route.clone(), channel))
     };
     channels.iter().map(outlet).collect()
-}
-
-/// The rules of a configuration; where it is read from is where relative paths begin.
-fn load_rules(config: &Config, source: Option<&Path>) -> anyhow::Result<rule::Set> {
-    let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
-    let anomalies_tell = config.anomaly.enabled && config.anomaly.notify;
-    let told = if anomalies_tell {
-        rule::Told::ByAnomalies
-    } else {
-        rule::Told::ByRules
-    };
-    Ok(rule::Set::load(&config.rules, dir, told)?)
 }
 
 /// Starts reading Kafka; without it, what was counted before is still served.

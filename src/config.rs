@@ -270,6 +270,18 @@ impl Config {
         names.join(" ")
     }
 
+    /// Reads the rules; relative paths begin where the configuration was read from.
+    pub fn rule_set(&self, source: Option<&Path>) -> Result<rule::Set, rule::Error> {
+        let dir = source.and_then(Path::parent).unwrap_or(Path::new(""));
+        let anomalies_tell = self.anomaly.enabled && self.anomaly.notify;
+        let told = if anomalies_tell {
+            rule::Told::ByAnomalies
+        } else {
+            rule::Told::ByRules
+        };
+        rule::Set::load(&self.rules, dir, told)
+    }
+
     /// What is set, a line each, without secrets.
     pub fn summary(&self) -> String {
         let retention = match self.store.retention {

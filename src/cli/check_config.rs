@@ -1,4 +1,4 @@
-//! `cutover check-config`: whether a file is right, and what it sets.
+//! `cutover check-config`: whether a file and the rule files that it names are right, and what it sets.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (config, path) = Config::load(self.file.or(self.config.config).as_deref())?;
+        config.rule_set(path.as_deref())?;
         let origin = match path {
             Some(path) => format!("{} is valid", path.display()),
             None => "no configuration file: the defaults apply".to_owned(),

@@ -293,7 +293,14 @@ fn a_bad_file_ends_the_start_and_is_refused_whole_afterwards() {
     assert_eq!(ran.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("rules/a.yml:8: expr: "), "{stderr}");
 
+    let check_config = || output(cutover().arg("check-config").arg(&config));
+    let ran = check_config();
+    let stderr = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("rules/a.yml:8: expr: "), "{stderr}");
+
     std::fs::write(&rules, RULES).unwrap();
+    assert!(check_config().status.success());
     let server = Server::start(&dir.path().join("data"), Some(&config), &[]);
     alerts(&server, 2);
     std::fs::write(&rules, &bad).unwrap();
