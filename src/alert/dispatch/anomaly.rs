@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alert::{Alert, Inbox, Pairs};
-use crate::detect::anomaly::{ANOMALIES, Anomaly, Severity};
+use crate::detect::anomaly::{ANOMALIES, Anomaly, Direction, Severity};
 use crate::model::{Clock, Timestamp};
 use crate::shutdown::Shutdown;
 use crate::store::{self, Reader};
@@ -113,9 +113,9 @@ fn alert(anomaly: Anomaly) -> Alert {
          unusual.",
         anomaly.watch,
         anomaly.detector,
-        match anomaly.direction.name() {
-            "low" => "lower",
-            _ => "higher",
+        match anomaly.direction {
+            Direction::Low => "lower",
+            Direction::High => "higher",
         },
         anomaly.score_max,
     );
@@ -134,7 +134,6 @@ fn alert(anomaly: Anomaly) -> Alert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::anomaly::Direction;
     use crate::model::{Batch, ManualClock};
     use crate::store::{Options, Store};
 
