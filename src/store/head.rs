@@ -144,7 +144,7 @@ impl PartFill<'_> {
         let placed = column.insert(point.timestamp_ms, point.value, self.relative);
         let is_late = column.late.len() > late;
         if placed == Placed::New {
-            self.columns.widen(point.timestamp_ms);
+            widen(&mut self.columns.span, point.timestamp_ms);
             self.samples += 1;
             self.bytes +=
                 SAMPLE_BYTES + u64::from(is_late) * LATE_BYTES + u64::from(is_first) * COLUMN_BYTES;
@@ -181,16 +181,6 @@ impl Columns {
         self.span.is_some_and(|span| span.overlaps(range))
     }
 
-    fn widen(&mut self, timestamp_ms: i64) {
-        let at = Timestamp::from_ms(timestamp_ms);
-        let (start, end) = self
-            .span
-            .map_or((at, at), |span| (span.start(), span.end()));
-        if self.span.is_none() || at < start || end < at {
-            self.span = TimeRange::new(start.min(at), end.max(at));
-        }
-    }
-
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, HeadColumn> {
         self.list.iter()
     }
@@ -219,6 +209,9 @@ impl Columns {
 #[derive(Debug)]
 pub(crate) struct HeadColumn {
     pub(crate) series: SeriesId,
+    /// From the earliest to the latest sample that there ever was: it tells without a look at them that
+    /// there is none in a range.
+    span: Option<TimeRange>,
     timestamps: Vec<i64>,
     values: Vec<f64>,
     seqs: Vec<u32>,
@@ -229,6 +222,7 @@ impl HeadColumn {
     fn new(series: SeriesId) -> Self {
         Self {
             series,
+            span: None,
             timestamps: Vec::new(),
             values: Vec::new(),
             seqs: Vec::new(),
@@ -237,6 +231,14 @@ impl HeadColumn {
     }
 
     fn insert(&mut self, timestamp_ms: i64, value: f64, seq: u32) -> Placed {
+        let placed = self.place(timestamp_ms, value, seq);
+        if placed == Placed::New {
+            widen(&mut self.span, timestamp_ms);
+        }
+        placed
+    }
+
+    fn place(&mut self, timestamp_ms: i64, value: f64, seq: u32) -> Placed {
         if self.is_newest(timestamp_ms) {
             self.timestamps.push(timestamp_ms);
             self.values.push(value);
@@ -253,6 +255,11 @@ impl HeadColumn {
                 Placed::New
             }
         }
+    }
+
+    /// Whether there may be a sample in a range.
+    pub(crate) fn may_overlap(&self, range: TimeRange) -> bool {
+        self.span.is_some_and(|span| span.overlaps(range))
     }
 
     /// Whether a timestamp is after all others. What came late may be the newest after a purge.
@@ -349,6 +356,15 @@ impl HeadColumn {
         for piece in late.chunk_by(|&left, &right| window_of(left) == window_of(right)) {
             count(window_of(piece[0]), piece.len() as u64);
         }
+    }
+}
+
+/// Makes a span reach to a sample.
+fn widen(span: &mut Option<TimeRange>, timestamp_ms: i64) {
+    let at = Timestamp::from_ms(timestamp_ms);
+    let (start, end) = span.map_or((at, at), |span| (span.start(), span.end()));
+    if span.is_none() || at < start || end < at {
+        *span = TimeRange::new(start.min(at), end.max(at));
     }
 }
 

@@ -14,7 +14,7 @@ use super::deletion::HiddenSeries;
 use super::gather::{Budget, Gathered, Gathering};
 use super::handle::Reading;
 use super::head;
-use super::index::Index;
+use super::index::{Index, NO_METRIC};
 use super::live::{Slot, View};
 use super::manifest::{Manifest, WindowRow};
 use super::overlay::Change;
@@ -211,37 +211,62 @@ impl Snapshot {
     }
 
     /// The names of all labels. One series with samples is enough for a name, and has others: so few
-    /// series are looked at.
+    /// series are looked at, those of all names together.
     fn all_names(&self, range: TimeRange, names: &mut Names) -> Result<(), Error> {
-        /// Series of a name that are tried before all of them are.
-        const FIRST: usize = 64;
-        let known: Vec<u32> = self.view.live.index().names().collect();
-        for name in known {
-            for most in [FIRST, usize::MAX] {
-                if names.seen.has(name) {
-                    break;
-                }
-                let mut wanted = self.with_name(name, most);
-                sort(&mut wanted);
-                let present = self.present(wanted, range)?;
-                names.add(&present, &self.view.live.index());
-            }
+        /// Series of a name that are tried together before all of them are; one is mostly enough. Each
+        /// time from the first on: the index may change in between, and their order with it.
+        const TRIED: [usize; 3] = [1, 64, usize::MAX];
+        let Some(range) = self.clamp(range) else {
+            return Ok(());
+        };
+        let sealed = self.sealed_metrics(range);
+        for most in TRIED {
+            let wanted = self.with_unseen_names(names, most, range, &sealed);
+            let present = self.present(wanted, range)?;
+            names.add(&present, &self.view.live.index());
         }
         Ok(())
     }
 
-    /// At most so many of the series that have a label, as one group.
-    fn with_name(&self, name: u32, most: usize) -> Vec<Wanted> {
+    /// At most so many of the series of each name that was not seen, without those of which neither the
+    /// manifest nor the span of a column lets expect a sample. A series that has several such names is
+    /// there for each.
+    fn with_unseen_names(
+        &self,
+        names: &Names,
+        most: usize,
+        range: TimeRange,
+        sealed: &Metrics,
+    ) -> Vec<Wanted> {
+        let parts = self.view.parts.iter();
+        let parts: Vec<_> = parts.filter_map(|slot| self.look(slot, range)).collect();
         let index = self.view.live.index();
-        let series = index.values_of(name).flat_map(|(_, list)| list);
-        series
-            .take(most)
-            .map(|&series| Wanted {
-                metric: index.metric(SeriesId(series)),
-                series: SeriesId(series),
-                group: name,
-            })
-            .collect()
+        let mut wanted = Vec::new();
+        for name in index.names().filter(|name| !names.seen.has(*name)) {
+            let series = index.values_of(name).flat_map(|(_, list)| list);
+            for &series in series.take(most) {
+                let series = SeriesId(series);
+                let metric = index.metric(series);
+                if sealed.has(metric) || parts.iter().any(|part| part.may_have(series)) {
+                    wanted.push(Wanted {
+                        metric,
+                        series,
+                        group: name,
+                    });
+                }
+            }
+        }
+        sort(&mut wanted);
+        wanted
+    }
+
+    /// The metrics that have a block in a window with samples in a range.
+    fn sealed_metrics(&self, range: TimeRange) -> Metrics {
+        let mut metrics = Metrics::default();
+        for block in self.rows(range).flat_map(|row| &row.blocks) {
+            metrics.insert(block.metric);
+        }
+        metrics
     }
 
     /// The values that a label has among those series, sorted.
@@ -467,6 +492,26 @@ impl Names {
     }
 }
 
+/// A set of metrics, that of the series without a name among them.
+#[derive(Default)]
+struct Metrics(Bits);
+
+impl Metrics {
+    fn insert(&mut self, metric: u32) {
+        self.0.insert(Self::number(metric));
+    }
+
+    fn has(&self, metric: u32) -> bool {
+        self.0.has(Self::number(metric))
+    }
+
+    /// Small for a metric without a name too, whose symbol is the largest number.
+    fn number(metric: u32) -> u32 {
+        const { assert!(NO_METRIC == u32::MAX) };
+        metric.wrapping_add(1)
+    }
+}
+
 /// A part of the head while it is looked at in a range of time; its writer waits.
 struct PartLook<'a> {
     range: TimeRange,
@@ -476,10 +521,17 @@ struct PartLook<'a> {
 }
 
 impl PartLook<'_> {
+    /// Whether a series may have a sample there, as far as its column's span tells.
+    fn may_have(&self, series: SeriesId) -> bool {
+        let column = self.columns.get(series);
+        column.is_some_and(|column| column.may_overlap(self.range))
+    }
+
     /// Whether a series has a sample there that is published and not hidden.
     fn has(&self, series: SeriesId) -> bool {
         let range = self.range;
-        let Some(column) = self.columns.get(series) else {
+        let column = self.columns.get(series);
+        let Some(column) = column.filter(|column| column.may_overlap(range)) else {
             return false;
         };
         let hidden = self.hidden.ranges(series);
@@ -493,7 +545,7 @@ impl PartLook<'_> {
     }
 }
 
-/// Puts series in the order of blocks; each is there once.
+/// Puts series in the order of blocks.
 fn sort(wanted: &mut [Wanted]) {
     wanted
         .sort_unstable_by_key(|wanted| u64::from(wanted.metric) << 32 | u64::from(wanted.series.0));

@@ -67,7 +67,9 @@ fn labels(series: u8) -> Labels {
     } else {
         "odd"
     };
-    Labels::of(metric, &[("series", &series.to_string())])
+    // And a name that only half of the series have, of both metrics.
+    let half = format!("half_{}", series / 3);
+    Labels::of(metric, &[("series", &series.to_string()), (&half, "x")])
 }
 
 #[derive(Default)]
@@ -136,6 +138,12 @@ fn check(store: &Store, model: &Model, range: TimeRange) {
         .map(|labels| labels.value("series"))
         .collect();
     assert!(values.iter().eq(expected_values), "{values:?}");
+    let names = snapshot.label_names(&[], range).unwrap();
+    let expected_names: BTreeSet<_> = expected
+        .keys()
+        .flat_map(|labels| labels.iter().map(|label| &*label.name))
+        .collect();
+    assert!(names.iter().eq(expected_names), "{names:?}");
     let even: BTreeMap<_, _> = expected
         .into_iter()
         .filter(|(labels, _)| labels.metric() == "even")
