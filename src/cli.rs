@@ -12,6 +12,7 @@ mod compact;
 mod dead_letters;
 mod delete;
 mod demo;
+mod detect;
 mod export;
 mod import;
 mod output;
@@ -108,6 +109,13 @@ enum Command {
     /// Everything is merged and both files are written anew, which needs room for a second copy. A running
     /// server does the same by itself when enough is dead.
     Compact(compact::Command),
+    /// Score a recorded series with the default detector.
+    ///
+    /// Reads rows `timestamp,value` (Unix seconds, milliseconds, or YYYY-MM-DD hh:mm:ss in UTC; a first
+    /// row of names says where the two columns are) and writes
+    /// `timestamp,value,anomaly_score,expected,lower,upper`, one row for each, before the next is read. A
+    /// score above 1 is an anomaly that begins or becomes much worse. Nothing has to be tuned.
+    Detect(detect::Command),
     /// Make tokens for clients of a server.
     Token(token::Command),
     /// Check a configuration file and say what it sets.
@@ -194,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Compact(command) => command.run(),
+        Command::Detect(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::CheckRules(command) => command.run(),

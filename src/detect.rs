@@ -1,26 +1,36 @@
 //! Finding what is unusual, and saying why in one sentence.
 //!
 //! A [`watch`] is an expression evaluated every interval; each of its series is followed by a
-//! [`monitor`], which shows every value to its detectors ([`ewma`], [`zscore`], [`stall`],
-//! [`threshold`]) and turns their verdicts into an [`anomaly`] that opens, is updated and closes. The
-//! [`engine`] steps all monitors and makes one batch of what came of it; [`run`] is the loop around it
-//! and the only part that does I/O.
+//! [`monitor`], which shows every value to its detectors and turns their verdicts into an [`anomaly`]
+//! that opens, is updated and closes. The [`engine`] steps all monitors and makes one batch of what came
+//! of it; [`run`] is the loop around it and the only part that does I/O.
+//!
+//! The default detector is [`calibrated`], with nothing to configure. A watch can name others: [`ewma`],
+//! [`zscore`], [`robust`], [`trend`], [`seasonal`], [`stall`], and [`threshold`] for a limit that was
+//! agreed on. [`backtest`] shows recorded series to the default detector, and [`scenario`] makes up
+//! series to measure it by.
 //!
 //! What callers may rely on: detectors learn only from samples that were accepted as normal; a missing
 //! sample is not a zero; state is bounded per series and comes back after a restart; a score above 1
 //! is anomalous for every detector alike.
 
 pub mod anomaly;
+pub mod backtest;
+mod band;
+pub mod calibrated;
 pub mod calibration;
 pub mod engine;
 pub mod ewma;
 pub mod monitor;
-#[cfg(test)]
 mod noise;
+pub mod robust;
 pub mod run;
+pub mod scenario;
+pub mod seasonal;
 pub mod stall;
 mod summary;
 pub mod threshold;
+pub mod trend;
 pub mod verdict;
 pub mod watch;
 pub mod window;

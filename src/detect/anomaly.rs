@@ -16,7 +16,7 @@ pub struct Anomaly {
     pub watch: String,
     /// The series' labels, without the metric's name.
     pub labels: BTreeMap<String, String>,
-    /// `ewma`, `zscore`, `stall` or `threshold`.
+    /// The name of a [`super::watch::DetectorKind`].
     pub detector: String,
     pub direction: Direction,
     pub severity: Severity,

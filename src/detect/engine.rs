@@ -10,6 +10,7 @@ mod replay;
 mod score;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 pub use replay::History;
 
@@ -66,11 +67,17 @@ pub struct Outcome {
     pub counts: Vec<Counts>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Counts {
     pub watch: String,
     /// Series followed.
     pub series: usize,
+    /// Samples judged.
+    pub judged: usize,
+    /// Of these, samples on which there is no verdict yet.
+    pub warming: usize,
+    /// The time that the judged samples stand for, summed over the series.
+    pub followed: Duration,
     /// Series that were not judged because the watch has too many.
     pub dropped: usize,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::calibration::Tail;
-use super::verdict::{Terms, Usual, Verdict};
+use super::verdict::{Manner, Terms, Usual, Verdict};
 use crate::model::Timestamp;
 
 /// The design of a chart: how fast it forgets and how wide its limits are.
@@ -225,7 +225,11 @@ impl Ewma {
             self.tail.reject();
             self.has_exceeded = true;
         }
-        Some(verdict)
+        let manner = match verdict.manner {
+            Manner::Far => Manner::Average,
+            manner => manner,
+        };
+        Some(Verdict { manner, ..verdict })
     }
 
     /// Learns from a value that was judged normal.
@@ -275,14 +279,20 @@ mod tests {
         (mean, ((squares / n - mean * mean) / n).sqrt())
     }
 
-    /// λ, L, then the published run lengths in control and at shifts of 0.5, 1, 1.5, 2 and 3 σ.
-    const PUBLISHED: [(f64, f64, [f64; 6]); 6] = [
+    /// λ, L, then the published run lengths in control and at shifts of 0.5, 1, 1.5, 2 and 3 σ (Lucas and
+    /// Saccucci 1990, and the same by a Markov chain of 101 states).
+    const PUBLISHED: [(f64, f64, [f64; 6]); 11] = [
+        (0.05, 2.492, [370.0, 26.5, 10.7, 6.8, 5.0, 3.3]),
         (0.05, 2.615, [497.0, 28.8, 11.4, 7.1, 5.2, 3.5]),
+        (0.10, 2.703, [371.0, 28.3, 9.7, 5.8, 4.2, 2.8]),
         (0.10, 2.814, [498.0, 31.3, 10.3, 6.1, 4.4, 2.9]),
         (0.20, 2.860, [371.0, 36.2, 9.8, 5.2, 3.6, 2.3]),
         (0.20, 2.962, [499.0, 41.8, 10.5, 5.5, 3.7, 2.4]),
+        (0.20, 3.000, [559.0, 44.1, 10.8, 5.6, 3.8, 2.4]),
+        (0.25, 2.898, [370.0, 41.1, 10.3, 5.2, 3.5, 2.2]),
         (0.25, 2.998, [499.0, 48.3, 11.1, 5.5, 3.6, 2.3]),
         (0.40, 3.054, [500.0, 71.2, 14.3, 5.9, 3.5, 2.0]),
+        (1.00, 3.000, [370.0, 155.0, 43.9, 15.0, 6.3, 2.0]),
     ];
     const SHIFTS: [f64; 6] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0];
 

@@ -7,11 +7,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::anomaly::Anomaly;
+use super::calibrated::Calibrated;
 use super::ewma::Ewma;
+use super::robust::RobustZ;
+use super::seasonal::Seasonal;
 use super::stall::Stall;
 use super::summary::{self, Ending};
 use super::threshold::Threshold;
-use super::verdict::Verdict;
+use super::trend::Trend;
+use super::verdict::{Manner, Verdict};
 use super::watch::{DetectorKind, Watch};
 use super::zscore::ZScore;
 use crate::model::{Labels, METRIC_NAME, Timestamp};
@@ -22,8 +26,8 @@ pub const ENTER: f64 = 1.0;
 pub const EXIT: f64 = 0.7;
 /// ...for so many samples.
 const CALM_SAMPLES: u32 = 2;
-/// Samples above [`ENTER`] before a z-score counts: on real data one alone is mostly noise. The other
-/// verdicts rest on more than one sample by themselves.
+/// Samples above [`ENTER`] before the verdict on a single one counts: on real data one alone is mostly
+/// noise. The other verdicts rest on more than one sample by themselves.
 const EXCESS_SAMPLES: u32 = 2;
 /// A score from which on one sample is enough.
 const AT_ONCE: f64 = 3.0;
@@ -44,6 +48,10 @@ enum Detector {
     ZScore(ZScore),
     Stall(Stall),
     Threshold(Threshold),
+    Calibrated(Box<Calibrated>),
+    Robust(RobustZ),
+    Trend(Trend),
+    Seasonal(Box<Seasonal>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -197,7 +205,9 @@ impl Monitor {
                 }
                 if lasts_long {
                     let closed = self.close(at, Ending::Accepted);
-                    self.forget(watch);
+                    for detector in &mut self.detectors {
+                        detector.relearn();
+                    }
                     return closed;
                 }
                 open.update(watch, labels, kind, verdict, at);
@@ -210,10 +220,16 @@ impl Monitor {
                     _ => (at, 1),
                 };
                 let enough = match kind {
-                    DetectorKind::ZScore => EXCESS_SAMPLES,
-                    DetectorKind::Ewma | DetectorKind::Stall | DetectorKind::Threshold => 1,
+                    DetectorKind::ZScore | DetectorKind::Robust | DetectorKind::Seasonal => {
+                        EXCESS_SAMPLES
+                    }
+                    DetectorKind::Calibrated
+                    | DetectorKind::Ewma
+                    | DetectorKind::Trend
+                    | DetectorKind::Stall
+                    | DetectorKind::Threshold => 1,
                 };
-                let glaring = verdict.score >= AT_ONCE && !verdict.is_novel;
+                let glaring = verdict.score >= AT_ONCE && verdict.manner != Manner::Novel;
                 if at.since(since) < watch.min_duration || (samples < enough && !glaring) {
                     self.state = State::Excess { since, samples };
                     return None;
@@ -261,8 +277,10 @@ impl Monitor {
 
     fn resume(&mut self) {
         for detector in &mut self.detectors {
-            if let Detector::Ewma(ewma) = detector {
-                ewma.restart();
+            match detector {
+                Detector::Ewma(ewma) => ewma.restart(),
+                Detector::Trend(trend) => trend.restart(),
+                _ => {}
             }
         }
         if let State::Excess { .. } = self.state {
@@ -336,8 +354,12 @@ impl Open {
 impl Detector {
     fn new(kind: DetectorKind) -> Self {
         match kind {
+            DetectorKind::Calibrated => Self::Calibrated(Box::default()),
             DetectorKind::Ewma => Self::Ewma(Ewma::default()),
             DetectorKind::ZScore => Self::ZScore(ZScore::default()),
+            DetectorKind::Robust => Self::Robust(RobustZ::default()),
+            DetectorKind::Trend => Self::Trend(Trend::default()),
+            DetectorKind::Seasonal => Self::Seasonal(Box::default()),
             DetectorKind::Stall => Self::Stall(Stall::default()),
             DetectorKind::Threshold => Self::Threshold(Threshold::default()),
         }
@@ -345,8 +367,12 @@ impl Detector {
 
     fn kind(&self) -> DetectorKind {
         match self {
+            Self::Calibrated(_) => DetectorKind::Calibrated,
             Self::Ewma(_) => DetectorKind::Ewma,
             Self::ZScore(_) => DetectorKind::ZScore,
+            Self::Robust(_) => DetectorKind::Robust,
+            Self::Trend(_) => DetectorKind::Trend,
+            Self::Seasonal(_) => DetectorKind::Seasonal,
             Self::Stall(_) => DetectorKind::Stall,
             Self::Threshold(_) => DetectorKind::Threshold,
         }
@@ -359,12 +385,24 @@ impl Detector {
             expected,
         } = observation;
         match self {
+            Self::Calibrated(calibrated) => calibrated.judge(at, value, &watch.terms),
             Self::Ewma(ewma) => ewma.judge(value, &watch.terms),
             Self::ZScore(zscore) => zscore.judge(value, &watch.terms),
+            Self::Robust(robust) => robust.judge(value, &watch.terms),
+            Self::Trend(trend) => trend.judge(at, value, &watch.terms),
+            Self::Seasonal(seasonal) => seasonal.judge(at, value, &watch.terms),
             Self::Stall(stall) => stall.judge(at, value, &watch.terms),
             Self::Threshold(threshold) => {
                 threshold.judge(value, watch.limit?, expected, &watch.terms)
             }
+        }
+    }
+
+    /// What was usual is so no more.
+    fn relearn(&mut self) {
+        match self {
+            Self::Calibrated(calibrated) => calibrated.relearn(),
+            _ => *self = Self::new(self.kind()),
         }
     }
 
@@ -373,8 +411,12 @@ impl Detector {
         match self {
             Self::Ewma(ewma) => ewma.accept(at, value, &watch.terms),
             Self::ZScore(zscore) => zscore.accept(at, value, &watch.terms),
-            // A stall learns from movements, which tell by themselves when a pause was usual.
-            Self::Stall(_) => {}
+            Self::Robust(robust) => robust.accept(value, &watch.terms),
+            Self::Trend(trend) => trend.accept(at, &watch.terms),
+            Self::Seasonal(seasonal) => seasonal.accept(at, value, &watch.terms),
+            // A stall learns from movements, which tell by themselves when a pause was usual; the
+            // calibrated detector says itself what is normal, more strictly than the watch's terms.
+            Self::Stall(_) | Self::Calibrated(_) => {}
             Self::Threshold(threshold) => threshold.accept(at, value, &watch.terms),
         }
     }
@@ -383,7 +425,10 @@ impl Detector {
         match self {
             Self::Ewma(ewma) => ewma.concede(),
             Self::ZScore(zscore) => zscore.concede(),
-            Self::Stall(_) | Self::Threshold(_) => {}
+            Self::Robust(robust) => robust.concede(),
+            Self::Trend(trend) => trend.concede(),
+            Self::Seasonal(seasonal) => seasonal.concede(),
+            Self::Stall(_) | Self::Threshold(_) | Self::Calibrated(_) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Seeded random numbers for the tests of the detectors.
+//! Seeded random numbers, for scenarios and for the tests of the detectors.
 
 /// SplitMix64 (Steele, Lea, Flood 2014), and what is made from it.
 pub(super) struct Noise {

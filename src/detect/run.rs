@@ -124,14 +124,16 @@ impl Detection {
         let at = engine.next_step(now);
         let due = self.take_due(now);
         let options = self.options();
-        let promql = self.parts.promql.clone();
+        let (promql, clock) = (self.parts.promql.clone(), self.parts.clock.clone());
         let judged = tokio::task::spawn_blocking(move || {
             let mut engine = engine;
             let (inputs, failures) = evaluate_all(&promql, &due, at, &options);
+            let evaluated = clock.monotonic();
             let outcome = engine.step(at, &inputs);
-            (engine, outcome, failures)
+            let judging = clock.monotonic().saturating_sub(evaluated);
+            (engine, outcome, failures, judging)
         });
-        let (engine, outcome, failures) = match judged.await {
+        let (engine, outcome, failures, judging) = match judged.await {
             Ok(judged) => judged,
             Err(panicked) => {
                 self.fail("a step", &panicked);
@@ -152,6 +154,7 @@ impl Detection {
         };
         report(&changes);
         self.own.count(&changes, &counts);
+        self.own.add_judging(judging);
         self.busy += self.parts.clock.monotonic().saturating_sub(started);
         self.own.set_busy(self.busy);
         self.report_health(&failures, written.first_rejection.as_ref());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::anomaly::Direction;
-use super::verdict::{SCORE_MAX, Terms, Verdict};
+use super::verdict::{Manner, SCORE_MAX, Terms, Verdict};
 use crate::model::Timestamp;
 
 /// Follows one counter. A reset is a movement, and the time of a gap counts as neither pause nor
@@ -77,7 +77,7 @@ impl Stall {
             lower: 0.0,
             upper: self.pause_max(),
             deviations: pause / self.pause_seconds.max(1.0),
-            is_novel: false,
+            manner: Manner::Far,
         }
     }
 }

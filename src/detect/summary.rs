@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::anomaly::{Anomaly, Direction};
 use super::threshold::Limit;
-use super::verdict::Verdict;
+use super::trend;
+use super::verdict::{Manner, Verdict};
 use super::watch::{DetectorKind, Watch};
 use crate::model::{Labels, METRIC_NAME, Timestamp, unit};
 
@@ -40,7 +41,7 @@ pub(super) fn describe(
     };
     let since = clock_time(since, now);
     let observed = quantity(verdict.observed, &watch.unit);
-    let how_unusual = if verdict.is_novel {
+    let how_unusual = if verdict.manner == Manner::Novel {
         format!(
             "it had been steady at {}",
             quantity(verdict.expected, &watch.unit)
@@ -48,6 +49,7 @@ pub(super) fn describe(
     } else {
         format!("{} times the usual deviation", figure(verdict.deviations))
     };
+    let band = || band(verdict, &watch.unit);
     match (kind, watch.limit) {
         (DetectorKind::Stall, _) => format!(
             "{what} has not moved for {}, pauses of up to {} are usual, since {since}",
@@ -65,14 +67,32 @@ pub(super) fn describe(
             quantity(limit_of(verdict), &watch.unit),
             figure(verdict.observed / limit_of(verdict)),
         ),
-        (DetectorKind::Ewma, _) => format!(
-            "{what} has averaged {observed}, expected {}: {how_unusual}, since {since}",
-            band(verdict, &watch.unit),
+        (DetectorKind::Trend, _) => format!(
+            "{what} moved by {observed} within {}, expected {}: {how_unusual}, since {since}",
+            unit::human_duration(trend::span(&watch.terms)),
+            band(),
         ),
-        (DetectorKind::ZScore, _) => format!(
-            "{what} is {observed}, expected {}: {how_unusual}, since {since}",
-            band(verdict, &watch.unit),
-        ),
+        (
+            DetectorKind::Calibrated
+            | DetectorKind::Ewma
+            | DetectorKind::ZScore
+            | DetectorKind::Robust
+            | DetectorKind::Seasonal,
+            _,
+        ) => match verdict.manner {
+            Manner::Still => format!(
+                "{what} stands at {observed} for {} samples, it had always moved, since {since}",
+                figure(verdict.deviations),
+            ),
+            Manner::Average => format!(
+                "{what} has averaged {observed}, expected {}: {how_unusual}, since {since}",
+                band(),
+            ),
+            Manner::Far | Manner::Novel => format!(
+                "{what} is {observed}, expected {}: {how_unusual}, since {since}",
+                band(),
+            ),
+        },
     }
 }
 
@@ -193,7 +213,7 @@ mod tests {
             lower,
             upper,
             deviations: 12.0,
-            is_novel: false,
+            manner: Manner::Far,
         }
     }
 
@@ -206,28 +226,56 @@ mod tests {
                 ("target_table", "public.orders"),
             ],
         );
-        let sentence = |kind| {
+        let sentence = |manner| {
+            let verdict = Verdict {
+                manner,
+                ..verdict(184.0, 1.2, 0.4, 2.1)
+            };
             describe(
                 &watch("replication_lag"),
                 &labels,
-                kind,
-                &verdict(184.0, 1.2, 0.4, 2.1),
+                DetectorKind::Calibrated,
+                &verdict,
                 NOW,
                 NOW,
             )
         };
         assert_eq!(
-            sentence(DetectorKind::ZScore),
+            sentence(Manner::Far),
             "replication lag of public.orders is 184 s, expected 0.4 to 2.1 s: \
              12 times the usual deviation, since 14:02:10 UTC"
         );
-        assert!(sentence(DetectorKind::Ewma).contains("has averaged 184 s"));
+        assert!(sentence(Manner::Average).contains("has averaged 184 s, expected"));
+        assert_eq!(
+            sentence(Manner::Still),
+            "replication lag of public.orders stands at 184 s for 12 samples, \
+             it had always moved, since 14:02:10 UTC"
+        );
+    }
+
+    #[test]
+    fn a_trend_is_told_for_its_span() {
+        let labels = Labels::of("", &[("migration_id", "orders")]);
+        let rise = verdict(30.0, 0.0, -4.0, 4.0);
+        let sentence = describe(
+            &watch("data_lag"),
+            &labels,
+            DetectorKind::Trend,
+            &rise,
+            NOW,
+            NOW,
+        );
+        assert_eq!(
+            sentence,
+            "data lag of orders moved by 30 s within 15m00s, expected -4 to 4 s: \
+             12 times the usual deviation, since 14:02:10 UTC"
+        );
     }
 
     #[test]
     fn a_change_of_a_constant_has_no_usual_deviation() {
         let novel = Verdict {
-            is_novel: true,
+            manner: Manner::Novel,
             ..verdict(0.034, 0.0, 0.0, 0.002)
         };
         let labels = Labels::of("", &[("migration_id", "orders")]);

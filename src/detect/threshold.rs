@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::anomaly::Direction;
 use super::ewma::Baseline;
-use super::verdict::{SCORE_MAX, Terms, Verdict};
+use super::verdict::{Manner, SCORE_MAX, Terms, Verdict};
 use super::watch::Sides;
 use crate::model::Timestamp;
 
@@ -55,7 +55,7 @@ impl Threshold {
             lower,
             upper,
             deviations: ratio((value - expected).abs(), expected.abs()),
-            is_novel: false,
+            manner: Manner::Far,
         })
     }
 

@@ -49,8 +49,20 @@ pub struct Verdict {
     pub upper: f64,
     /// How many usual deviations lie between observed and expected.
     pub deviations: f64,
+    pub manner: Manner,
+}
+
+/// In what way a value is unusual, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It lies far from what is expected.
+    Far,
+    /// Its moving average does, which is what was observed.
+    Average,
     /// The series has never moved: any change is beyond all experience, also a trifling one.
-    pub is_novel: bool,
+    Novel,
+    /// The series always moved, and does not.
+    Still,
 }
 
 /// What is usual: where values lie and how far they stray.
@@ -80,6 +92,14 @@ impl Terms {
         }
     }
 
+    /// Whether a deviation is one of those that are of interest at all.
+    pub fn matters(&self, deviation: f64, expected: f64) -> bool {
+        let least = self
+            .deviation_min
+            .max(self.deviation_min_ratio * expected.abs());
+        self.relevant(deviation) > least
+    }
+
     /// How far from the expected value normal reaches: the textbook's width stretched by the series'
     /// own history, and never less than the least deviation that matters.
     pub fn reach(&self, usual: &Usual, textbook: f64, tail: &Tail) -> f64 {
@@ -105,7 +125,7 @@ impl Terms {
             lower: (usual.center - reach).max(floor),
             upper: usual.center + reach,
             deviations: deviation.abs() / scale,
-            is_novel,
+            manner: if is_novel { Manner::Novel } else { Manner::Far },
         }
     }
 }
@@ -170,7 +190,7 @@ mod tests {
         let terms = Terms::plain(Sides::Both);
         let reach = terms.reach(&usual, 3.0, &Tail::default());
         let verdict = terms.judge(1.0, &usual, reach);
-        assert!(reach > 0.0 && verdict.is_novel);
+        assert!(reach > 0.0 && verdict.manner == Manner::Novel);
         assert_eq!(verdict.score, SCORE_MAX);
         assert_eq!(terms.judge(0.0, &usual, reach).score, 0.0);
     }

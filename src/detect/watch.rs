@@ -30,8 +30,13 @@ pub enum Sides {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectorKind {
+    /// The default, see [`super::calibrated`].
+    Calibrated,
     Ewma,
     ZScore,
+    Robust,
+    Trend,
+    Seasonal,
     Stall,
     Threshold,
 }
@@ -39,8 +44,12 @@ pub enum DetectorKind {
 impl DetectorKind {
     pub fn name(self) -> &'static str {
         match self {
+            Self::Calibrated => "calibrated",
             Self::Ewma => "ewma",
             Self::ZScore => "zscore",
+            Self::Robust => "robust",
+            Self::Trend => "trend",
+            Self::Seasonal => "seasonal",
             Self::Stall => "stall",
             Self::Threshold => "threshold",
         }
@@ -86,7 +95,7 @@ pub struct Config {
     pub every: Option<Duration>,
     #[serde(default)]
     pub direction: Sides,
-    /// `ewma` and `zscore` unless set, `threshold` where a limit is set.
+    /// `calibrated` unless set, `threshold` where a limit is set.
     #[serde(default)]
     pub detectors: Option<Vec<DetectorKind>>,
     #[serde(default)]
@@ -200,7 +209,7 @@ impl Config {
         let detectors = match (&self.detectors, limit) {
             (Some(detectors), _) => detectors.clone(),
             (None, Some(_)) => vec![DetectorKind::Threshold],
-            (None, None) => vec![DetectorKind::ZScore, DetectorKind::Ewma],
+            (None, None) => vec![DetectorKind::Calibrated],
         };
         let has_threshold = detectors.contains(&DetectorKind::Threshold);
         if detectors.is_empty() {

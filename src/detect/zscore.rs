@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::calibration::Tail;
+use super::band::Band;
 use super::verdict::{Terms, Usual, Verdict};
 use super::window::Window;
 use crate::model::Timestamp;
@@ -11,13 +11,7 @@ use crate::model::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ZScore {
     window: Window,
-    tail: Tail,
-    accepted: u64,
-    /// The last deviation as a multiple of the textbook limit, learned when it is accepted.
-    multiple: f64,
-    has_negative: bool,
-    /// Since the last accepted sample.
-    has_exceeded: bool,
+    band: Band,
 }
 
 /// Samples before a deviation from their mean says anything.
@@ -27,44 +21,32 @@ impl ZScore {
     /// Judges a value; `None` during the warm-up.
     pub fn judge(&mut self, value: f64, terms: &Terms) -> Option<Verdict> {
         let moments = self.window.moments();
+        if moments.count < WINDOW_MIN {
+            return None;
+        }
         let usual = Usual {
             center: moments.mean,
             deviation: moments.deviation(),
-            is_nonnegative: !self.has_negative,
+            is_nonnegative: self.band.is_nonnegative(),
         };
-        self.multiple = if moments.count < WINDOW_MIN {
-            0.0
-        } else {
-            terms.relevant(value - usual.center) / (usual.scale().0 * terms.zscore_width)
-        };
-        if self.accepted < terms.warmup_samples {
-            return None;
-        }
-        let reach = terms.reach(&usual, terms.zscore_width, &self.tail);
-        let verdict = terms.judge(value, &usual, reach);
-        if verdict.score > 1.0 {
-            self.tail.reject();
-            self.has_exceeded = true;
-        }
-        Some(verdict)
+        self.band.judge(
+            value,
+            &usual,
+            terms.zscore_width,
+            terms.warmup_samples,
+            terms,
+        )
     }
 
     /// Learns from a value that was judged normal.
     pub fn accept(&mut self, at: Timestamp, value: f64, terms: &Terms) {
-        if self.accepted >= WINDOW_MIN {
-            self.tail.learn(self.multiple);
-        }
+        self.band.accept(value, self.band.accepted() >= WINDOW_MIN);
         self.window.push(at, value, terms.memory);
-        self.accepted += 1;
-        self.has_negative |= value < 0.0;
-        self.has_exceeded = false;
     }
 
     /// What exceeded the limit passed before it counted as an anomaly: normal times have it too.
     pub fn concede(&mut self) {
-        if self.has_exceeded {
-            self.tail.concede();
-        }
+        self.band.concede();
     }
 }
 

@@ -22,6 +22,7 @@ mod kill;
 mod kill_delivery;
 mod kill_write;
 mod migrations;
+mod nab;
 mod operations;
 mod otlp;
 mod prometheus;

@@ -67,7 +67,7 @@ impl Followed {
         advance: &mut Advance,
     ) {
         let mut seen = BTreeSet::new();
-        let mut dropped = 0;
+        let (mut dropped, mut warming) = (0, 0);
         for sample in &evaluation.samples {
             let labels = sample.labels.without_metric();
             // NaN and infinities are what divisions make of missing data.
@@ -93,6 +93,7 @@ impl Followed {
             };
             let step = series.monitor.step(watch, &labels, observation);
             series.is_present = true;
+            warming += usize::from(step.band.is_none());
             advance.changes.extend(reset);
             advance.changes.extend(step.change.clone());
             advance.stepped.push(Stepped {
@@ -102,10 +103,14 @@ impl Followed {
             });
             seen.insert(labels);
         }
+        let judged = seen.len();
         self.advance_absent(index, at, &seen, advance);
         advance.counts.push(Counts {
             watch: self.watch.name.clone(),
             series: self.series.len(),
+            judged,
+            warming,
+            followed: self.watch.terms.every * judged as u32,
             dropped,
         });
     }

@@ -198,6 +198,23 @@ fn the_states_of_long_gone_series_are_forgotten() {
 }
 
 #[test]
+fn samples_without_a_verdict_are_counted_as_warming_up() {
+    let mut engine = Engine::new(watches(""));
+    let counts = |outcome: Outcome| {
+        let counts = &outcome.counts[0];
+        (counts.judged, counts.warming, counts.followed.as_secs())
+    };
+    assert_eq!(
+        counts(run(&mut engine, &series("a"), 0, &[1.0])),
+        (1, 1, 15)
+    );
+    let warm = run(&mut engine, &series("a"), 1, &steady());
+    assert_eq!(counts(warm), (1, 0, 15));
+    let none = engine.step(at(WARM + 1), &inputs("w", Vec::new()));
+    assert_eq!(counts(none), (0, 0, 0));
+}
+
+#[test]
 fn series_beyond_the_cap_are_counted_and_those_that_left_make_room() {
     let mut engine = Engine::new(watches("series_max = 2"));
     let all = |step| {

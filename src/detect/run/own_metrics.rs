@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::{CounterVec, IntCounterVec, IntGaugeVec};
 
 use crate::detect::engine::Counts;
 use crate::detect::monitor::Change;
@@ -12,6 +12,10 @@ pub(super) struct OwnMetrics {
     steps: IntCounterVec,
     anomalies: IntCounterVec,
     series: IntGaugeVec,
+    samples: IntCounterVec,
+    warmup_samples: IntCounterVec,
+    series_seconds: CounterVec,
+    judging: CounterVec,
     dropped: IntCounterVec,
     pub(super) failures: IntCounterVec,
     busy: IntCounterVec,
@@ -35,6 +39,22 @@ impl OwnMetrics {
                 "cutover_detect_series",
                 "Series of a watch that are followed.",
                 watch,
+            ),
+            samples: metrics.counter("cutover_detect_samples_total", "Samples judged.", watch),
+            warmup_samples: metrics.counter(
+                "cutover_detect_warmup_samples_total",
+                "Samples judged on which there was no verdict yet.",
+                watch,
+            ),
+            series_seconds: metrics.float_counter(
+                "cutover_detect_series_seconds_total",
+                "Time that series were followed, summed over the series.",
+                watch,
+            ),
+            judging: metrics.float_counter(
+                "cutover_detect_judging_seconds_total",
+                "Time spent in judging alone, without evaluating and writing.",
+                &[],
             ),
             dropped: metrics.counter(
                 "cutover_detect_series_dropped_total",
@@ -61,6 +81,15 @@ impl OwnMetrics {
             self.series
                 .with_label_values(watch)
                 .set(counts.series as i64);
+            self.samples
+                .with_label_values(watch)
+                .inc_by(counts.judged as u64);
+            self.warmup_samples
+                .with_label_values(watch)
+                .inc_by(counts.warming as u64);
+            self.series_seconds
+                .with_label_values(watch)
+                .inc_by(counts.followed.as_secs_f64());
             self.dropped
                 .with_label_values(watch)
                 .inc_by(counts.dropped as u64);
@@ -70,6 +99,12 @@ impl OwnMetrics {
                 self.anomalies.with_label_values(&[&anomaly.watch]).inc();
             }
         }
+    }
+
+    pub(super) fn add_judging(&self, spent: Duration) {
+        self.judging
+            .with_label_values(&[] as &[&str])
+            .inc_by(spent.as_secs_f64());
     }
 
     /// Whole seconds: the registry counts in integers.
