@@ -6,7 +6,7 @@
 //!
 //! Nothing is tuned to a series and nothing has to be known of it: counters are told by how they move,
 //! the time of the day is learned. Memory is bounded, under 1 KiB a series; a value costs under 200
-//! nanoseconds. What is learned, and with which bounds, is in [`usual`].
+//! nanoseconds. What is learned, and with which bounds, is in `usual`.
 
 mod alarm;
 mod counter;

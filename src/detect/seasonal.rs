@@ -1,7 +1,7 @@
 //! The seasonal baseline: what is usual at each hour of the week, once some weeks have shown it.
 //!
 //! Migrations run beside a business that has working days. An hour says nothing before it was seen in
-//! [`WEEKS_MIN`] weeks, so where there is less history there is no verdict, and another detector of the
+//! two weeks, so where there is less history there is no verdict, and another detector of the
 //! watch has to speak.
 
 use serde::{Deserialize, Serialize};
