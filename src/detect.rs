@@ -45,7 +45,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use crate::model::unit;
 use ewma::Chart;
 use verdict::Terms;
-use watch::{Sides, Watch};
+use watch::{DetectorKind, Sides, Watch};
 
 /// `[anomaly]` in the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,18 +110,31 @@ pub enum Error {
 /// Scores are written once an interval, and a query looks back five minutes for them.
 const EVERY_MAX: Duration = Duration::from_secs(240);
 
+/// A chart with the width of the textbook, where no detector asks for it.
+fn any_chart(lambda: f64, _run_length: f64) -> Chart {
+    Chart::new(lambda, 3.0)
+}
+
 impl Config {
-    /// The watches that this section comes to, each checked. Takes milliseconds: the limits of the
-    /// control chart are searched for.
+    /// The watches that this section comes to, each checked. Takes milliseconds where one has a control
+    /// chart, whose limits are searched for.
     pub fn watches(&self) -> Result<Vec<Watch>, Error> {
-        self.resolve(Chart::for_run_length)
+        let built_in = watch::built_in();
+        let has_chart = built_in.iter().chain(&self.watch).any(|config| {
+            let detectors = config.detectors.as_deref().unwrap_or_default();
+            detectors.contains(&DetectorKind::Ewma)
+        });
+        self.resolve(if has_chart {
+            Chart::for_run_length
+        } else {
+            any_chart
+        })
     }
 
     /// The expression of each watch by its name, all of the section checked as for
     /// [`Config::watches`].
     pub fn expressions(&self) -> Result<BTreeMap<String, String>, Error> {
-        let any_width = |lambda, _run_length| Chart::new(lambda, 3.0);
-        let watches = self.resolve(any_width)?.into_iter();
+        let watches = self.resolve(any_chart)?.into_iter();
         Ok(watches.map(|watch| (watch.name, watch.expr)).collect())
     }
 
@@ -224,7 +237,9 @@ mod tests {
 
     #[test]
     fn default_limits_are_those_of_the_published_design() {
-        let watches = Config::default().watches().unwrap();
+        let charted = "[[watch]]\nname = \"charted\"\nexpr = \"x\"\ndetectors = [\"ewma\"]";
+        let config: Config = toml::from_str(charted).unwrap();
+        let watches = config.watches().unwrap();
         let terms = &watches[0].terms;
         // λ 0.2 and L 2.962 for a run length of 499; 3.09 standard deviations for one in 500.
         assert!((terms.chart.limit(u32::MAX) - 2.962 / 3.0).abs() < 0.002);
