@@ -29,7 +29,7 @@ use self::pace::Pace;
 use self::surprise::{MUTED_VALUES, Surprise};
 use self::usual::{Expected, Lesson, Usual};
 use super::anomaly::Direction;
-use super::verdict::{Manner, SCORE_MAX, Terms, Verdict};
+use super::verdict::{Manner, SCORE_MAX, Terms, Verdict, is_measurement};
 use super::watch::Sides;
 use crate::model::Timestamp;
 
@@ -37,8 +37,6 @@ use crate::model::Timestamp;
 const SURPRISE_AFTER: u32 = 52;
 /// Scores of an anomaly that goes on, and for a while after.
 const MUTED_MAX: f64 = 0.3;
-/// Larger values are no measurements, and their squares would leave the range of numbers.
-const VALUE_MAX: f64 = 1e150;
 /// What lasts for more values is the new normal, where no watch says otherwise.
 const OPEN_VALUES_MAX: u32 = 200;
 
@@ -259,8 +257,4 @@ impl Calibrated {
             scale: expected.scale,
         }
     }
-}
-
-fn is_measurement(value: f64) -> bool {
-    value.abs() <= VALUE_MAX
 }

@@ -17,6 +17,14 @@ const SCALE_MIN_RATIO: f64 = 0.01;
 /// ...and at least this much, so that a constant series has one at all.
 const SCALE_MIN: f64 = 1e-9;
 
+/// Larger values are no measurements, and their squares would leave the range of numbers.
+const VALUE_MAX: f64 = 1e150;
+
+/// Whether a value is one that can be judged: a finite number of reasonable size.
+pub(super) fn is_measurement(value: f64) -> bool {
+    value.abs() <= VALUE_MAX
+}
+
 /// On what terms the detectors of one watch judge: the same for all its series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {

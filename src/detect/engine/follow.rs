@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::score::Written;
 use super::{Counts, Evaluation};
 use crate::detect::monitor::{Change, Monitor, Observation, Step};
+use crate::detect::verdict::is_measurement;
 use crate::detect::watch::Watch;
 use crate::model::{Labels, METRIC_NAME, Timestamp};
 use crate::promql::VectorSample;
 
-/// Larger values are no measurements, and their squares would leave the range of numbers.
-const VALUE_MAX: f64 = 1e150;
 /// Intervals after which a series that has no value is taken to have left.
 const ABSENT_INTERVALS: u32 = 4;
 /// How long the state of a series that left is kept.
@@ -71,8 +70,7 @@ impl Followed {
         for sample in &evaluation.samples {
             let labels = sample.labels.without_metric();
             // NaN and infinities are what divisions make of missing data.
-            let is_value = sample.sample.value.abs() <= VALUE_MAX;
-            if !is_value || seen.contains(&labels) {
+            if !is_measurement(sample.sample.value) || seen.contains(&labels) {
                 continue;
             }
             if !self.has_room_for(&labels, &mut advance.forgotten) {
