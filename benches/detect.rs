@@ -116,13 +116,7 @@ fn scenarios() {
         for every in INTERVALS.map(Duration::from_secs) {
             for seed in SEEDS {
                 let series = scenario.series(every, seed);
-                let mut detector = Calibrated::default();
-                let scores: Vec<f64> = series
-                    .samples
-                    .iter()
-                    .map(|(at, value)| detector.score(*at, *value).score)
-                    .collect();
-                tally.count(&series, &scores);
+                tally.count(&series, &series.scores());
                 plain.count(&series, &plain_scores(&series));
             }
         }

@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::calibrated::Calibrated;
 use super::noise::Noise;
 use crate::model::Timestamp;
 
@@ -54,6 +55,17 @@ pub struct Series {
     pub samples: Vec<(Timestamp, f64)>,
     /// The samples of each anomaly.
     pub anomalies: Vec<RangeInclusive<usize>>,
+}
+
+impl Series {
+    /// What the default detector gives each sample.
+    pub fn scores(&self) -> Vec<f64> {
+        let mut detector = Calibrated::default();
+        let samples = self.samples.iter();
+        samples
+            .map(|(at, value)| detector.score(*at, *value).score)
+            .collect()
+    }
 }
 
 pub const ALL: [Scenario; 21] = [

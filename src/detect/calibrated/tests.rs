@@ -26,13 +26,7 @@ fn tally(scenario: Scenario) -> Tally {
     for every in [15, 60, 300].map(Duration::from_secs) {
         for seed in 1..=3 {
             let series = scenario.series(every, seed);
-            let mut detector = Calibrated::default();
-            let scores: Vec<f64> = series
-                .samples
-                .iter()
-                .map(|(at, value)| detector.score(*at, *value).score)
-                .collect();
-            tally.count(&series, &scores);
+            tally.count(&series, &series.scores());
         }
     }
     tally
