@@ -11,8 +11,8 @@ use crate::model::Timestamp;
 /// beyond it.
 ///
 /// The limits are learned from normal times only. Alarms that come often and are only just beyond say
-/// that the limits are too narrow, and widen them for a while. What comes at the time of the day when it
-/// came before is no alarm.
+/// that the limits are too narrow, and widen them for a while. What comes back at its time of the day or
+/// regularly is no alarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Alarm {
     level: Runs,
@@ -104,7 +104,9 @@ const EXPLAINED: f64 = 0.6;
 const CALM_VALUES: u32 = 20;
 /// The average counts no more once so many of the last values were well within the limits.
 const PAST_VALUES: u32 = 3;
+/// An anomaly is news again when it is so many times as bad as was told...
 const WORSE: f64 = 1.5;
+/// ...of its first values, which show how bad it is.
 const SETTLED_VALUES: u32 = 5;
 /// So many of an anomaly's values pull at the level. More would make room for the next one like it.
 const PULLING_VALUES: u32 = 20;
@@ -117,7 +119,7 @@ const WIDENED_MAX: f32 = 2.0;
 const WEAK: f64 = 1.3;
 
 impl Alarm {
-    /// Nothing but what comes every day.
+    /// Nothing but what comes back.
     pub(super) fn relearn(self) -> Self {
         Self {
             habits: self.habits,
@@ -260,7 +262,7 @@ impl Alarm {
         excess
     }
 
-    /// An anomaly begins, or what is usual at this time of the day.
+    /// An anomaly begins, or a habit.
     fn begin(&mut self, moment: Moment, signed: f64, excess: &mut Excess) {
         let habit = self
             .habits

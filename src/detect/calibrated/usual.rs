@@ -28,7 +28,7 @@ const SCALE_MIN_RATIO: f64 = 0.003;
 const SCALE_OF_MOVE: f64 = 0.3;
 const SCALE_MIN: f64 = 1e-9;
 /// What is left when the time of the day is taken off has a deviation of at least these parts of the
-/// moves' and the level's: the quarters are means of few days.
+/// moves' and the level's, since the quarters are means of few days, and of how far all of it has shifted.
 const REST_OF_MOVES: f64 = 0.7;
 const REST_OF_LEVEL: f64 = 0.2;
 const REST_OF_SHIFT: f64 = 0.5;
@@ -85,7 +85,7 @@ pub(super) enum Lesson {
     Normal,
     /// It is not normal, but may be in the end: it pulls at the level, and at nothing else.
     Abnormal,
-    /// The same, and usual for the time of the day.
+    /// The same, but a habit: the time of the day learns it too.
     Habitual,
     Rejected,
 }
