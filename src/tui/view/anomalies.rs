@@ -18,7 +18,7 @@ const COLUMNS: &[Column] = &[
     Column::left("WATCH", 14, 32, 0),
     Column::left("SERIES", 16, 72, 1),
     Column::left("SIDE", 4, 4, 5),
-    Column::left("DETECTOR", 9, 9, 6),
+    Column::left("DETECTOR", 10, 10, 6),
     Column::right("OPENED", 11, 3),
     Column::right("LASTED", 6, 2),
     Column::right("SCORE", 5, 4),
